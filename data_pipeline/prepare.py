@@ -1,0 +1,140 @@
+"""From named sources to tokenized documents: read, train a tokenizer, tokenize, each once, kept under a cache folder.
+
+    CACHE/tokenizers/KEY/tokenizer.model        a tokenizer trained on the training documents of these sources
+    CACHE/documents/KEY/{train,validation}/     one source, tokenized (see `shards.py`), with its manifest
+    CACHE/documents/KEY/set_aside.jsonl         rows that could not be used
+
+A KEY is a hash of everything the result depends on, so a changed file or setting makes a new folder, and runs that share
+data share the work.
+"""
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from data_pipeline.errors import UserError
+from data_pipeline.school.world import SchoolConfig
+from data_pipeline.school.world import check as check_school
+from data_pipeline.set_aside import SetAside
+from data_pipeline.shards import Manifest, TokenizedDocuments, is_held_out, tokenize_documents
+from data_pipeline.sources import read_documents, source_fingerprint
+from data_pipeline.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
+
+
+@dataclass
+class DocumentsConfig:
+    """What is read in pretraining."""
+
+    sources: tuple[str, ...] = ("school",)
+    """school, pydoc, docstrings, tfds:NAME, or files: a path or a glob of text or JSONL, also .gz and .zst."""
+    weights: tuple[float, ...] = ()
+    """How often each source is drawn from, row by row; empty: every document once an epoch."""
+    held_out: float = 0.1
+    """The share of documents kept for validation, chosen by a hash of the text. (The school chooses its own.)"""
+    tokenizer: str = ""
+    """A tokenizer file or folder; empty: train one of `model.vocab_size` symbols on the training documents."""
+    packing: str = "whole"
+    """whole: documents that fit a row are never cut | split: rows are always full."""
+    school: SchoolConfig = field(default_factory=SchoolConfig)
+
+
+@dataclass(frozen=True)
+class PreparedDocuments:
+    """Sources ready to be packed: one entry a source in `train` and in `validation`, in the order of `names`."""
+
+    tokenizer: Tokenizer
+    names: list[str]
+    train: list[TokenizedDocuments]
+    validation: list[TokenizedDocuments]
+
+
+def check_documents(config: DocumentsConfig) -> None:
+    """Raise `UserError` for values that make no sense."""
+    if not config.sources:
+        raise UserError("data.sources is empty: name at least one source, such as school or a file")
+    if repeated := {source for source in config.sources if config.sources.count(source) > 1}:
+        raise UserError(f"data.sources names {', '.join(sorted(repeated))} twice: use data.weights to draw more from it")
+    if config.weights and len(config.weights) != len(config.sources):
+        raise UserError(
+            f"data.weights has {len(config.weights)} numbers for {len(config.sources)} data.sources: one for each, or none"
+        )
+    if not 0 <= config.held_out < 1:
+        raise UserError(f"data.held_out={config.held_out}: a share, at least 0 and below 1")
+    if config.packing not in ("whole", "split"):
+        raise UserError(f"data.packing={config.packing!r}: choose whole or split")
+    check_school(config.school)
+
+
+def prepare(config: DocumentsConfig, vocab_size: int, cache: Path) -> PreparedDocuments:
+    """Tokenize every source that is not in the cache yet. A killed preparation goes on where it was.
+
+    Raises `UserError` when a source cannot be found or holds nothing, and when the tokenizer does not suit `vocab_size`.
+    """
+    fingerprints = [source_fingerprint(source, school=config.school) for source in config.sources]
+    tokenizer = _tokenizer(config, fingerprints, vocab_size, cache)
+    if tokenizer.vocab_size > vocab_size:
+        raise UserError(
+            f"the tokenizer {config.tokenizer} has {tokenizer.vocab_size} symbols and model.vocab_size is {vocab_size}: "
+            f"set model.vocab_size to {tokenizer.vocab_size} or more"
+        )
+    folders = []
+    for source, fingerprint in zip(config.sources, fingerprints, strict=True):
+        folder = cache / "documents" / _key(fingerprint, tokenizer.fingerprint, config.held_out)
+        set_aside = SetAside(folder / "set_aside.jsonl")
+        manifest = tokenize_documents(
+            read_documents(source, school=config.school, set_aside=set_aside),
+            tokenizer,
+            folder,
+            held_out=config.held_out,
+            source=source,
+            set_aside=set_aside,
+        )
+        print(_described(source, manifest, set_aside), flush=True)
+        folders.append(folder)
+    return PreparedDocuments(
+        tokenizer,
+        list(config.sources),
+        [TokenizedDocuments(folder, "train") for folder in folders],
+        [TokenizedDocuments(folder, "validation") for folder in folders],
+    )
+
+
+def _tokenizer(config: DocumentsConfig, fingerprints: list[str], vocab_size: int, cache: Path) -> Tokenizer:
+    if config.tokenizer:
+        return load_tokenizer(Path(config.tokenizer))
+    path = cache / "tokenizers" / _key(*fingerprints, config.held_out, vocab_size) / "tokenizer.model"
+    if not path.exists():
+        train_tokenizer(_training_texts(config, path.parent), vocab_size, path)
+    return load_tokenizer(path)
+
+
+def _training_texts(config: DocumentsConfig, folder: Path) -> Iterator[str]:
+    """The texts that are not held out, a document of each source in turn, so that a large source cannot hide a small."""
+
+    def texts(number: int, source: str) -> Iterator[str]:
+        set_aside = SetAside(folder / f"set_aside-{number}.jsonl")
+        for document in read_documents(source, school=config.school, set_aside=set_aside):
+            if not is_held_out(document, config.held_out):
+                yield document.text
+
+    turns = itertools.zip_longest(*(texts(number, source) for number, source in enumerate(config.sources)))
+    return (text for turn in turns for text in turn if text is not None)
+
+
+def _described(source: str, manifest: Manifest, set_aside: SetAside) -> str:
+    train, validation = manifest.train, manifest.validation
+    line = (
+        f"{source}: {train.documents:,} documents ({train.text_bytes:,} bytes, {train.tokens:,} tokens) to learn from, "
+        f"{validation.documents:,} ({validation.text_bytes:,} bytes) held out"
+    )
+    if manifest.set_aside:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in manifest.set_aside.items())
+        line += f"; {sum(manifest.set_aside.values())} rows set aside ({reasons}) in {set_aside.path}"
+    return line
+
+
+def _key(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]

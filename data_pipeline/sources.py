@@ -1,0 +1,97 @@
+"""Where documents come from: one string names a source, and every source is an iterator of `Document`.
+
+    school              the small world of `data_pipeline.school`
+    pydoc               the Python language reference, 0.47 MB of English that ships with CPython
+    docstrings          the documentation strings of the standard library and of the installed packages
+    tfds:NAME[:SPLIT]   a TensorFlow Dataset stored as ArrayRecord (split "train" unless named)
+    a file or a glob    plain text, or .jsonl rows {"text": ..., "id": ...}; each also as .gz or .zst
+
+Every source can be read again and gives the same documents in the same order: resuming relies on it.
+"""
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from data_pipeline.document import Document
+from data_pipeline.errors import UserError
+from data_pipeline.files import files_fingerprint, find_files, near_files, read_files
+from data_pipeline.python_docs import (
+    docstrings,
+    docstrings_fingerprint,
+    language_reference,
+    language_reference_fingerprint,
+)
+from data_pipeline.school.exposition import SCHOOL_VERSION
+from data_pipeline.school.exposition import documents as school_documents
+from data_pipeline.school.world import SchoolConfig
+from data_pipeline.set_aside import SetAside
+from data_pipeline.tfds_source import read_tfds, tfds_fingerprint
+
+SOURCES = ("school", "pydoc", "docstrings")
+
+
+def read_documents(source: str, *, school: SchoolConfig, set_aside: SetAside) -> Iterator[Document]:
+    """The documents of `source`, always in the same order. `school` matters to the source "school" only.
+
+    Rows that cannot be used go to `set_aside`. Raises `UserError`: at once where the source cannot be found, while
+    reading where a compressed file is damaged, and at the end where there was not one document.
+    """
+    match source:
+        case "school":
+            documents = school_documents(school)
+        case "pydoc":
+            documents = language_reference()
+        case "docstrings":
+            documents = docstrings(set_aside)
+        case _ if source.startswith("tfds:"):
+            documents = read_tfds(source, set_aside)
+        case _:
+            documents = read_files(_find_files(source), set_aside)
+    return _at_least_one(source, documents, set_aside)
+
+
+def source_fingerprint(source: str, *, school: SchoolConfig) -> str:
+    """sha256 (hex) that changes when the documents of `source` would; the folder that files lie in does not matter."""
+    match source:
+        case "school":
+            identity = json.dumps([SCHOOL_VERSION, dataclasses.asdict(school)], sort_keys=True)
+        case "pydoc":
+            identity = language_reference_fingerprint()
+        case "docstrings":
+            identity = docstrings_fingerprint()
+        case _ if source.startswith("tfds:"):
+            identity = tfds_fingerprint(source)
+        case _:
+            identity = files_fingerprint(_find_files(source))
+    return hashlib.sha256(identity.encode()).hexdigest()
+
+
+def _find_files(source: str) -> list[Path]:
+    if "://" in source:
+        raise UserError(f"{source} is an address; copy the data to a local file first")
+    if re.fullmatch(r"[\w:-]*", source) and not Path(source).exists():
+        name, _, rest = source.partition(":")
+        near = difflib.get_close_matches(name.lower(), [*SOURCES, "tfds"], n=1)
+        if near:
+            meant = f"tfds:{rest or 'NAME'}" if near[0] == "tfds" else near[0]
+            hint = f"; did you mean {meant}?"
+        else:
+            hint = near_files(Path(source)) or f"; choose {', '.join(SOURCES)}, tfds:NAME, a file or a glob"
+        raise UserError(f'there is no source and no file "{source}"{hint}')
+    return find_files(source)
+
+
+def _at_least_one(source: str, documents: Iterator[Document], set_aside: SetAside) -> Iterator[Document]:
+    unusable = set_aside.counts.total()
+    document = None
+    for document in documents:
+        yield document
+    if document is None:
+        if set_aside.counts.total() > unusable:
+            raise UserError(f"{source} holds no documents that can be used: {set_aside.summary()}")
+        raise UserError(f"{source} holds no documents")

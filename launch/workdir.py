@@ -1,0 +1,75 @@
+"""The folder of a run: one experiment each, one process at a time.
+
+    config.json         the experiment            metrics.jsonl       a line a step
+    checkpoints/        Orbax                     evaluations.jsonl   a line a validation
+    tokenizer/          to read what it wrote     samples.jsonl       a line a text
+    loss.png            the loss figure           tensorboard/
+"""
+
+import dataclasses
+import fcntl
+import json
+import os
+from pathlib import Path
+from typing import IO, Any
+
+from data_pipeline.errors import UserError
+from launch.config import differences
+from lm.experiment import Experiment
+from lm.model.config import ModelConfig, RopeScaling
+
+# Not part of an experiment's identity: a run may be resumed on other hardware.
+HARDWARE = ("mesh",)
+
+
+def open_workdir(path: Path, config: Experiment) -> IO[str]:
+    """Make the folder, or check that it holds this experiment; the returned file is a lock, kept until closed.
+
+    Raises `UserError` when it belongs to another experiment (naming the differences), to another process that is
+    running, or when `path` cannot be a folder that we may write to.
+    """
+    if path.exists() and not path.is_dir():
+        raise UserError(f"--workdir={path} is a file: name a folder")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = (path / "lock").open("w")
+    except OSError as error:
+        raise UserError(f"--workdir={path} cannot be written ({error.strerror}): choose another folder") from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(f"another process is training in {path}: wait for it or choose another --workdir") from None
+    here = json.loads(json.dumps(dataclasses.asdict(config)))
+    file = path / "config.json"
+    if file.exists():
+        there = read_config(path)
+        differ = [line for line in differences(there, here) if line.split(".")[0].split(":")[0] not in HARDWARE]
+        if differ:
+            raise UserError(
+                f"{path} holds another experiment ({'; '.join(differ)}): choose another --workdir, or run the same again"
+            )
+    temporary = path / "config.json.tmp"
+    temporary.write_text(json.dumps(here, indent=2) + "\n")
+    os.replace(temporary, file)
+    return lock
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The experiment of a run, as nested dicts. Raises `UserError` when there is none."""
+    file = path / "config.json"
+    if not file.is_file():
+        raise UserError(f"{path} holds no run (it has no config.json): check --workdir")
+    try:
+        return json.loads(file.read_text())
+    except ValueError as error:
+        raise UserError(f"{file} is damaged ({error}): restore it, or choose another --workdir") from None
+
+
+def read_model_config(path: Path) -> ModelConfig:
+    """The model's shape in a run. Raises `UserError` when there is no run, or one of another version."""
+    values = read_config(path)["model"]
+    try:
+        scaling = RopeScaling(**values.pop("rope_scaling"))
+        return ModelConfig(**{**values, "windows": tuple(values["windows"]), "rope_scaling": scaling})
+    except (TypeError, KeyError) as error:
+        raise UserError(f"{path}/config.json is of another version of this project ({error})") from None

@@ -1,0 +1,146 @@
+"""Checkpoints by Orbax: asynchronous, atomic, the last few and the best kept, a damaged one noticed and passed over.
+
+Each holds the model, the optimizer's state and a JSON of everything else a run is (step, data position, checksum).
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers as managers
+
+from data_pipeline.errors import UserError
+
+
+class Checkpoints:
+    """The checkpoints of one run, in `directory`."""
+
+    def __init__(self, directory: Path, keep_last: int = 2) -> None:
+        self.directory = directory.absolute()
+        self.best_step: int | None = None  # kept however old it is
+        policy = managers.AnyPreservationPolicy([managers.LatestN(keep_last), _KeepBest(self)])
+        self._manager = ocp.CheckpointManager(
+            self.directory,
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=policy, enable_async_checkpointing=True, create=True, cleanup_tmp_directories=True
+            ),
+        )
+
+    def save(self, step: int, model: Any, optimizer: Any, run: dict[str, Any]) -> None:
+        """Start to save; returns when the arrays are copied. Raises `UserError` when this or the last save failed."""
+        state = {"model": model, "optimizer": optimizer}
+        run = {**run, "step": step, "checksum": int(checksum(state))}
+        try:
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    model=ocp.args.StandardSave(model),
+                    optimizer=ocp.args.StandardSave(optimizer),
+                    run=ocp.args.JsonSave(run),
+                ),
+            )
+            self._manager.check_for_errors()
+        except Exception as error:  # Orbax and TensorStore raise many kinds for a full or broken disk
+            raise self._save_error(error) from error
+
+    def wait(self) -> None:
+        """Return when everything is on disk. Raises `UserError` when a save failed."""
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:
+            raise self._save_error(error) from error
+
+    def restore(self, model: Any, optimizer: Any) -> tuple[Any, Any, dict[str, Any]] | None:
+        """The newest checkpoint that can be read: model, optimizer state, run; None when there is no checkpoint.
+
+        Both arguments are trees of `jax.ShapeDtypeStruct` with shardings. A damaged checkpoint is renamed to
+        `damaged-STEP`, with a line that says so. Raises `UserError` when none can be read.
+        """
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        for step in steps:
+            try:
+                return self._restore(step, model, optimizer)
+            except Exception as error:
+                reason = _first_line(error)
+                damaged = self.directory / f"damaged-{step}"
+                (self.directory / str(step)).rename(damaged)
+                self._manager.reload()
+                print(f"checkpoint {step} is damaged ({reason}); set aside as {damaged}", flush=True)
+        if steps:
+            raise UserError(f"no checkpoint in {self.directory} can be read: choose another --workdir to start again")
+        return None
+
+    def _restore(self, step: int, model: Any, optimizer: Any) -> tuple[Any, Any, dict[str, Any]]:
+        restored = self._manager.restore(
+            step,
+            args=ocp.args.Composite(
+                model=ocp.args.StandardRestore(model),
+                optimizer=ocp.args.StandardRestore(optimizer),
+                run=ocp.args.JsonRestore(),
+            ),
+        )
+        run = restored["run"]
+        if int(checksum({"model": restored["model"], "optimizer": restored["optimizer"]})) != run["checksum"]:
+            raise ValueError("its checksum does not match")
+        return restored["model"], restored["optimizer"], run
+
+    def close(self) -> None:
+        """Release Orbax's threads."""
+        self._manager.close()
+
+    def _save_error(self, error: Exception) -> UserError:
+        whole = [step for step in self._manager.all_steps(read=True)]
+        last = f"the last good one is step {max(whole)}" if whole else "there is no earlier one"
+        return UserError(
+            f"a checkpoint could not be saved in {self.directory} ({_first_line(error)}); {last}. "
+            "Make room or mend the disk, then run the same command again"
+        )
+
+
+class _KeepBest:
+    """Orbax's preservation policy for the checkpoint with the lowest validation loss."""
+
+    def __init__(self, checkpoints: Checkpoints) -> None:
+        self.checkpoints = checkpoints
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:  # noqa: ARG002
+        return [checkpoint.step == self.checkpoints.best_step for checkpoint in checkpoints]
+
+
+def restore_model(directory: Path, model: Any, step: int | None = None) -> tuple[Any, int]:
+    """Only the parameters, of `step` (None: the newest), and that step. `model` gives shapes and shardings.
+
+    Raises `UserError` when there is no such checkpoint or it cannot be read.
+    """
+    if not directory.is_dir():
+        raise UserError(f"no checkpoints in {directory}: train first, or give another --workdir")
+    with ocp.CheckpointManager(directory.absolute()) as manager:
+        steps = sorted(manager.all_steps())
+        if not steps or (step is not None and step not in steps):
+            raise UserError(f"no checkpoint {'' if step is None else step} in {directory}: there are {steps or 'none'}")
+        step = steps[-1] if step is None else step
+        try:
+            return manager.restore(step, args=ocp.args.Composite(model=ocp.args.StandardRestore(model)))["model"], step
+        except Exception as error:
+            raise UserError(f"checkpoint {step} in {directory} cannot be read ({_first_line(error)})") from error
+
+
+@jax.jit
+def checksum(tree: Any) -> jax.Array:
+    """A uint32 that changes with any flipped bit; independent of how the arrays are sharded.
+
+    Each array's 32-bit words are added up modulo 2^32 (integer sums have no order), then mixed leaf by leaf.
+    """
+    total = jnp.uint32(0)
+    for leaf in jax.tree.leaves(tree):
+        bits = jax.lax.bitcast_convert_type(leaf, jnp.uint16 if leaf.dtype.itemsize == 2 else jnp.uint32)
+        total = total * jnp.uint32(1_000_003) + jnp.sum(bits.astype(jnp.uint32), dtype=jnp.uint32)
+    return total
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:200]

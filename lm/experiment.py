@@ -1,0 +1,77 @@
+"""What an experiment file returns: one typed config, made of small ones that each stand beside what they configure."""
+
+from dataclasses import dataclass, field
+
+from data_pipeline.errors import UserError
+from data_pipeline.prepare import DocumentsConfig, check_documents
+from lm.model.config import ModelConfig, check_model
+from lm.objectives.next_token import NextTokenConfig, check_next_token
+from lm.optimizer import OptimizerConfig, check_optimizer
+from lm.sharding import MeshConfig
+
+
+@dataclass
+class EvaluateConfig:
+    """When and on how much held-out data the validation loss is measured."""
+
+    every: int = 200  # steps; it is also measured at the end; 0: only then
+    batches: int = 0  # of batch_size rows; 0: all that is held out
+
+
+@dataclass
+class SampleConfig:
+    """Texts that the model writes now and then, always with the same random numbers."""
+
+    every: int = 200  # steps; the first and the last step have samples too; 0: only those
+    prompts: tuple[str, ...] = ("",)
+    tokens: int = 48  # at most, of each
+    temperature: float = 0.8
+
+
+@dataclass
+class CheckpointConfig:
+    """When checkpoints are saved (also before each validation, and at the end) and how many are kept."""
+
+    every: int = 200  # steps; 0: only before validation and at the end
+    keep_last: int = 2  # the one with the lowest validation loss is kept besides
+
+
+@dataclass
+class Experiment:
+    """A run, but for the hardware it is run on. `mesh` may change between restarts; nothing else may."""
+
+    steps: int = 1000
+    seed: int = 0
+    batch_size: int = 16  # rows of model.context_length tokens in an update, over all devices
+    accumulate: int = 1  # parts that the batch is taken in, to save memory
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DocumentsConfig = field(default_factory=DocumentsConfig)
+    objective: NextTokenConfig = field(default_factory=NextTokenConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    sample: SampleConfig = field(default_factory=SampleConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+
+
+def check_experiment(config: Experiment) -> None:
+    """Raise `UserError` for the first value that makes no sense. Called once, after flags have had their say."""
+    for name in ("steps", "batch_size", "accumulate"):
+        if getattr(config, name) < 1:
+            raise UserError(f"{name}={getattr(config, name)}: must be at least 1")
+    if config.seed < 0:
+        raise UserError(f"seed={config.seed}: must not be negative")
+    if config.batch_size % config.accumulate:
+        raise UserError(f"batch_size={config.batch_size} does not divide by accumulate={config.accumulate}")
+    for name in ("evaluate.every", "evaluate.batches", "sample.every", "sample.tokens", "checkpoint.every"):
+        group, key = name.split(".")
+        if getattr(getattr(config, group), key) < 0:
+            raise UserError(f"{name}={getattr(getattr(config, group), key)}: must not be negative")
+    if config.checkpoint.keep_last < 1:
+        raise UserError(f"checkpoint.keep_last={config.checkpoint.keep_last}: must be at least 1")
+    if config.sample.temperature < 0:
+        raise UserError(f"sample.temperature={config.sample.temperature}: must not be negative")
+    check_model(config.model)
+    check_documents(config.data)
+    check_next_token(config.objective)
+    check_optimizer(config.optimizer, config.steps)

@@ -1,0 +1,158 @@
+"""Attention behind one function: cuDNN on GPU, Splash on TPU, plain XLA elsewhere; and its cached form for decoding.
+
+All of them are causal, never look across segments, and may be limited to a window of the last W tokens.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.sharding import PartitionSpec
+
+from lm.model.cache import write
+from lm.model.config import ModelConfig
+from lm.model.layers import Linear, Norm, residual_scale
+from lm.model.positions import rotate
+from lm.sharding import spec
+
+MASKED = -1e30  # added to a masked logit: exp gives exactly 0, and no row is ever -inf throughout (padding rows are)
+SPLASH_BLOCK = 128  # rows that Splash takes must be a multiple of this
+
+
+def attention(
+    q: jax.Array, k: jax.Array, v: jax.Array, segment_ids: jax.Array | None, *, window: int = 0, implementation: str = "auto"
+) -> jax.Array:
+    """Causal self-attention of whole rows.
+
+    q (B, T, H, head_dim), k and v (B, T, K, head_dim) of one dtype; segment_ids int (B, T) or None for one segment;
+    window in tokens, 0 for all. Returns (B, T, H, head_dim) in the dtype of q.
+    """
+    if implementation == "auto":
+        implementation = automatic(q)
+    if implementation == "splash":
+        return splash_attention(q, k, v, segment_ids, window=window)
+    if implementation == "cudnn":
+        mask = None if segment_ids is None else (segment_ids[:, None, :, None] == segment_ids[:, None, None, :])
+        return jax.nn.dot_product_attention(
+            q, k, v, mask=mask, is_causal=True, local_window_size=(window - 1, 0) if window else None, implementation="cudnn"
+        )
+    index = jnp.arange(q.shape[1])[None]
+    return masked_attention(q, k, v, row_mask(index, index, segment_ids, window))
+
+
+def automatic(q: jax.Array) -> str:
+    """The fastest implementation that can take q on the default backend."""
+    backend, half = jax.default_backend(), q.dtype in (jnp.bfloat16, jnp.float16)
+    if backend == "gpu" and half and q.shape[-1] % 8 == 0:
+        return "cudnn"
+    if backend == "tpu" and q.shape[1] % SPLASH_BLOCK == 0:
+        return "splash"
+    return "xla"
+
+
+def row_mask(q_index: jax.Array, k_index: jax.Array, segment_ids: jax.Array | None, window: int) -> jax.Array:
+    """Who may look at whom: bool (B or 1, T, S) from the places of queries (B or 1, T) and of keys (B or 1, S)."""
+    distance = q_index[:, :, None] - k_index[:, None, :]
+    mask = distance >= 0
+    if window:
+        mask &= distance < window
+    if segment_ids is not None:
+        mask &= segment_ids[:, :, None] == segment_ids[:, None, :]
+    return mask
+
+
+def masked_attention(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Array:
+    """softmax(q k^T / sqrt(head_dim)) v under a mask; the softmax in float32 (arXiv 1706.03762).
+
+    q (B, T, H, head_dim), k and v (B, S, K, head_dim), mask bool (B or 1, T, S). Heads are grouped over the K KV heads.
+    """
+    b, t, h, d = q.shape
+    kv_heads = k.shape[2]
+    q = (q * d**-0.5).reshape(b, t, kv_heads, h // kv_heads, d)
+    logits = jnp.einsum("btkgd,bskd->bkgts", q, k, preferred_element_type=jnp.float32)
+    logits = jnp.where(mask[:, None, None], logits, MASKED)
+    weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
+    return jnp.einsum("bkgts,bskd->btkgd", weights, v).reshape(b, t, h, d)
+
+
+def splash_attention(
+    q: jax.Array, k: jax.Array, v: jax.Array, segment_ids: jax.Array | None, *, window: int, interpret: bool = False
+) -> jax.Array:
+    """Splash attention, the TPU's Pallas kernel; `interpret` runs it on any backend, slowly, for tests.
+
+    Arguments and result as in `attention`; T must be a multiple of 128.
+    """
+    from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel, splash_attention_mask
+
+    t, d = q.shape[1], q.shape[3]
+    segments = jnp.zeros(q.shape[:2], jnp.int32) if segment_ids is None else segment_ids
+
+    def kernel(q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array) -> jax.Array:
+        heads = q.shape[2]
+        if window:
+            head_mask = splash_attention_mask.LocalMask((t, t), (window - 1, 0), 0)
+        else:
+            head_mask = splash_attention_mask.CausalMask((t, t))
+        masks = splash_attention_mask.MultiHeadMask([head_mask] * heads)
+        splash = splash_attention_kernel.make_splash_mha(masks, head_shards=1, q_seq_shards=1, interpret=interpret)
+
+        def row(q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array) -> jax.Array:
+            return splash(q, k, v, splash_attention_kernel.SegmentIds(segments, segments))
+
+        swap = functools.partial(jnp.swapaxes, axis1=1, axis2=2)
+        return swap(jax.vmap(row)(swap(q * d**-0.5), swap(k), swap(v), segments)).astype(q.dtype)
+
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return kernel(q, k, v, segments)
+    # A Pallas call is opaque to the partitioner: run it on each device's own rows and heads.
+    rows, q_spec, k_spec = spec("batch"), spec("batch", None, "heads"), spec("batch", None, "kv_heads")
+    if k.shape[2] % mesh.shape["tensor"]:  # too few KV heads to split: give each shard of query heads its own copy
+        k, v = (jnp.repeat(x, q.shape[2] // k.shape[2], axis=2) for x in (k, v))
+    specs: tuple[PartitionSpec, ...] = (q_spec, k_spec, k_spec, rows)
+    return jax.shard_map(kernel, in_specs=specs, out_specs=q_spec, check_vma=False)(q, k, v, segments)
+
+
+class Attention(nnx.Module):
+    """Grouped-query self-attention (arXiv 2305.13245) with optional rotary positions and QK norm."""
+
+    def __init__(self, key: jax.Array, config: ModelConfig) -> None:
+        keys = jax.random.split(key, 4)
+        width, d = config.width, config.dim_per_head
+        self.config = config
+        self.query = Linear(keys[0], width, config.heads * d, config)
+        self.key = Linear(keys[1], width, config.kv_heads * d, config)
+        self.value = Linear(keys[2], width, config.kv_heads * d, config)
+        self.output = Linear(keys[3], config.heads * d, width, config, residual_scale(config))
+        self.query_norm = Norm(d, config) if config.qk_norm else None
+        self.key_norm = Norm(d, config) if config.qk_norm else None
+
+    def __call__(
+        self,
+        x: jax.Array,
+        positions: jax.Array,
+        rope: tuple[jax.Array, jax.Array] | None,
+        segment_ids: jax.Array | None,
+        slots: tuple[jax.Array, jax.Array] | None,
+        window: int,
+    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array] | None]:
+        """x (B, T, D) to (B, T, D), and this layer's cache `slots` (keys and values, each (B, S, K, head_dim)) with x added.
+
+        With a cache, positions (B, T) say where x lies in it, and attention is over its slots; without one, over x.
+        """
+        config, (b, t, _) = self.config, x.shape
+        q = self.query(x).reshape(b, t, config.heads, config.dim_per_head)
+        k = self.key(x).reshape(b, t, config.kv_heads, config.dim_per_head)
+        v = self.value(x).reshape(b, t, config.kv_heads, config.dim_per_head)
+        if self.query_norm is not None and self.key_norm is not None:
+            q, k = self.query_norm(q), self.key_norm(k)
+        if rope is not None:
+            q, k = rotate(q, rope), rotate(k, rope)
+        if slots is None:
+            y = attention(q, k, v, segment_ids, window=window, implementation=config.attention)
+        else:
+            slots = write(slots[0], k, positions), write(slots[1], v, positions)
+            mask = row_mask(positions, jnp.arange(slots[0].shape[1])[None], None, window)
+            y = masked_attention(q, slots[0], slots[1], mask)
+        return self.output(y.reshape(b, t, -1)), slots

@@ -1,0 +1,111 @@
+"""Optimizers and learning-rate schedules, as optax chains."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import optax
+from optax import contrib
+
+from data_pipeline.errors import UserError
+from lm.sharding import logical_axes, path_name
+
+SCHEDULES = ("cosine", "linear", "wsd", "constant")
+
+
+@dataclass
+class OptimizerConfig:
+    """AdamW (arXiv 1711.05101), or Muon for the matrices inside the blocks and AdamW for the rest."""
+
+    name: str = "adamw"  # adamw | muon
+    learning_rate: float = 1e-3  # the peak
+    schedule: str = "cosine"  # cosine | linear | wsd: warm up, stay, decay (arXiv 2404.06395) | constant
+    warmup_steps: int = 100
+    decay_fraction: float = 0.2  # wsd: the part of the steps, at the end, in which the rate falls
+    final_fraction: float = 0.1  # of the peak, reached at the last step
+    beta1: float = 0.9
+    beta2: float = 0.95
+    epsilon: float = 1e-8
+    weight_decay: float = 0.1  # on matrices and embeddings, not on norms and biases
+    clip_norm: float = 1.0  # gradients are scaled down to this global norm; 0: never
+
+
+def check_optimizer(config: OptimizerConfig, steps: int) -> None:
+    """Raise `UserError` for values that make no sense."""
+    if config.name not in ("adamw", "muon"):
+        raise UserError(f"optimizer.name={config.name!r}: choose adamw or muon")
+    if config.schedule not in SCHEDULES:
+        raise UserError(f"optimizer.schedule={config.schedule!r}: choose one of {', '.join(SCHEDULES)}")
+    if not config.learning_rate > 0:
+        raise UserError(f"optimizer.learning_rate={config.learning_rate}: must be positive")
+    if not 0 <= config.warmup_steps <= steps:
+        raise UserError(f"optimizer.warmup_steps={config.warmup_steps}: must be between 0 and steps={steps}")
+    for name in ("decay_fraction", "final_fraction", "beta1", "beta2"):
+        if not 0 <= getattr(config, name) <= 1:
+            raise UserError(f"optimizer.{name}={getattr(config, name)}: must be between 0 and 1")
+    for name in ("epsilon", "weight_decay", "clip_norm"):
+        if getattr(config, name) < 0:
+            raise UserError(f"optimizer.{name}={getattr(config, name)}: must not be negative")
+
+
+def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
+    """The learning rate at each step, 0 being the first: a linear warm-up to the peak, then the chosen decay."""
+    peak, end = config.learning_rate, config.learning_rate * config.final_fraction
+    rest = max(steps - config.warmup_steps, 1)
+    if config.schedule == "cosine":
+        after = optax.cosine_decay_schedule(peak, rest, alpha=config.final_fraction)
+    elif config.schedule == "linear":
+        after = optax.linear_schedule(peak, end, rest)
+    elif config.schedule == "wsd":
+        decay = max(min(round(config.decay_fraction * steps), rest), 1)
+        after = optax.linear_schedule(peak, end, decay, transition_begin=rest - decay)
+    else:
+        after = optax.constant_schedule(peak)
+    # Step 0 already learns: the ramp reaches the peak at step `warmup_steps`, having started one notch above 0.
+    ramp = optax.linear_schedule(peak / (config.warmup_steps + 1), peak, max(config.warmup_steps, 1))
+    return optax.join_schedules([ramp, after], [config.warmup_steps])
+
+
+def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
+    """Clip, precondition, decay weights, scale by the schedule."""
+    adam = optax.scale_by_adam(config.beta1, config.beta2, config.epsilon)
+    if config.name == "muon":
+        muon = optax.chain(contrib.scale_by_muon(weight_dimension_numbers=_dimension_numbers), _match_adam_rms())
+        precondition = optax.partition({"muon": muon, "adam": adam}, _labels)
+    else:
+        precondition = adam
+    return optax.chain(
+        optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity(),
+        precondition,
+        optax.add_decayed_weights(config.weight_decay, mask=_decayed),
+        optax.scale_by_learning_rate(make_schedule(config, steps)),
+    )
+
+
+def _match_adam_rms() -> optax.GradientTransformation:
+    """Scale orthogonal updates to the size AdamW's have (RMS 0.2), so one learning rate serves both (arXiv 2502.16982)."""
+    return optax.stateless(
+        lambda updates, _: jax.tree.map(lambda u: u * (0.2 * max(u.shape[1], u.shape[2]) ** 0.5), updates)
+    )
+
+
+def _axes(path: tuple[Any, ...], leaf: jax.Array) -> tuple[str | None, ...]:
+    return tuple(axis for axis in logical_axes(path_name(path), leaf.ndim) if axis != "layers")
+
+
+def _decayed(params: Any) -> Any:
+    """True for matrices, False for the vectors of norms and biases (stacked layers do not count as an axis)."""
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: len(_axes(path, leaf)) > 1, params)
+
+
+def _is_block_matrix(path: tuple[Any, ...], leaf: jax.Array) -> bool:
+    return "blocks." in path_name(path) and len(_axes(path, leaf)) == 2
+
+
+def _labels(params: Any) -> Any:
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: "muon" if _is_block_matrix(path, leaf) else "adam", params)
+
+
+def _dimension_numbers(params: Any) -> Any:
+    """Every matrix Muon sees is (L, inputs, outputs): orthogonalise over the last two axes, layer by layer."""
+    return jax.tree.map(lambda _: contrib.MuonDimensionNumbers(reduction_axis=1, output_axis=2), params)

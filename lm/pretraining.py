@@ -1,0 +1,88 @@
+"""Pretraining as a `Stage`: packed documents in, the next token as objective, bits per byte as the measure."""
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from data_pipeline.loader import DocumentSource, one_pass
+from data_pipeline.prepare import PreparedDocuments
+from data_pipeline.tokenizer import Tokenizer
+from lm import sharding
+from lm.experiment import Experiment
+from lm.inference.generate import generate
+from lm.inference.sampling import Sampling
+from lm.model.transformer import Transformer
+from lm.objectives.next_token import next_token
+from lm.stage import HostBatch, Stage
+
+HOST_ONLY = frozenset({"document_ids"})
+
+
+def pretraining(config: Experiment, prepared: PreparedDocuments, mesh: Mesh) -> Stage:
+    """The stage for prepared documents. Raises `UserError` when the batch does not divide over the mesh."""
+    rows = sharding.batch_rows(mesh, config.batch_size)
+    sharding.batch_rows(mesh, config.batch_size // config.accumulate)  # each part of an accumulated batch must fit too
+    source = DocumentSource(
+        prepared.train,
+        prepared.names,
+        config.data.weights or None,
+        row_length=config.model.context_length,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        packing=config.data.packing,
+        rows=rows,
+    )
+    held_out = [documents for documents in prepared.validation if len(documents)]
+    return Stage(
+        source=source,
+        objective=partial(next_token, config=config.objective),
+        host_only=HOST_ONLY,
+        evaluate=make_evaluation(config, held_out, prepared.tokenizer, mesh, rows) if held_out else None,
+        sample=partial(write_samples, config=config, tokenizer=prepared.tokenizer),
+    )
+
+
+def make_evaluation(
+    config: Experiment, held_out: list, tokenizer: Tokenizer, mesh: Mesh, rows: slice
+) -> Callable[[Transformer], dict[str, float]]:
+    """A function model -> loss (nats per token) and bits_per_byte on the held-out documents."""
+    objective = jax.jit(partial(next_token, config=config.objective))
+    bytes_of = np.array([len(tokenizer.token_bytes(i)) for i in range(tokenizer.vocab_size)], np.int64)
+
+    def batches() -> Iterator[HostBatch]:
+        whole = one_pass(held_out, row_length=config.model.context_length, batch_size=config.batch_size, rows=rows)
+        return itertools.islice(whole, config.evaluate.batches or None)
+
+    def evaluate(model: Transformer) -> dict[str, float]:
+        nats = tokens = size = 0.0
+        for batch in batches():
+            arrays = {name: value for name, value in batch.items() if name not in HOST_ONLY}
+            _, metrics = objective(model, sharding.put_batch(mesh, arrays, config.batch_size))
+            nats += float(metrics["cross_entropy"]) * float(metrics["weight"])
+            tokens += float(metrics["weight"])
+            size += float(np.sum(bytes_of[batch["labels"]] * batch["loss_mask"]))
+        return {"loss": nats / tokens, "bits_per_byte": nats / math.log(2) / size}
+
+    return evaluate
+
+
+def write_samples(model: Transformer, *, config: Experiment, tokenizer: Tokenizer) -> list[dict[str, str]]:
+    """What the model writes after each prompt of `config.sample`; the same random numbers every time."""
+    prompts = [[tokenizer.document_start, *tokenizer.encode(prompt)] for prompt in config.sample.prompts]
+    written = generate(
+        model,
+        prompts,
+        max_tokens=config.sample.tokens,
+        sampling=Sampling(config.sample.temperature),
+        seed=config.seed,
+        stop=tokenizer.document_start,
+    )
+    return [
+        {"prompt": prompt, "text": tokenizer.decode(tokens)}
+        for prompt, tokens in zip(config.sample.prompts, written, strict=True)
+    ]

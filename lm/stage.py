@@ -1,0 +1,52 @@
+"""What makes one stage of school differ from another: where batches come from, and what is minimised.
+
+The loop in `lm/train.py` knows nothing else. Finetuning, reward models and RL each bring another `Stage`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+
+from lm.model.transformer import Transformer
+
+HostBatch = dict[str, np.ndarray]
+Metrics = dict[str, jax.Array]
+# A pure function (model, batch) -> (mean loss, metrics); metrics["weight"] is what the means were taken over.
+Objective = Callable[[Transformer, dict[str, jax.Array]], tuple[jax.Array, Metrics]]
+
+
+class Source(Protocol):
+    """An iterator of batches whose position can be saved and restored."""
+
+    def next(self, model: Transformer) -> HostBatch:
+        """This process's rows of the next global batch. `model` is for sources that let it write (rollouts)."""
+        ...
+
+    def get_state(self) -> dict[str, Any]:
+        """The position, as JSON."""
+        ...
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go to a position that `get_state` gave."""
+        ...
+
+    def describe(self, batch: HostBatch) -> list[str]:
+        """Names of what the batch was made of, to trace a bad step to its text."""
+        ...
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A source and an objective, and how progress is looked at."""
+
+    source: Source
+    objective: Objective
+    # Arrays of a batch that only the host needs: they never travel to the devices.
+    host_only: frozenset[str]
+    # model -> validation metrics; "loss" decides which checkpoint is the best. None: nothing is held out.
+    evaluate: Callable[[Transformer], dict[str, float]] | None = None
+    # model -> one {"prompt": ..., "text": ...} for each prompt.
+    sample: Callable[[Transformer], list[dict[str, str]]] | None = None

@@ -1,0 +1,297 @@
+"""The one training loop. Pretraining, finetuning, reward models and RL differ only in the `Stage` they hand it."""
+
+import math
+import signal
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from data_pipeline.errors import UserError
+from lm import flops, sharding
+from lm.checkpoint import Checkpoints
+from lm.experiment import Experiment
+from lm.metrics import MetricWriter
+from lm.model.transformer import Transformer
+from lm.optimizer import make_optimizer, make_schedule
+from lm.stage import HostBatch, Metrics, Objective, Stage
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class TrainState:
+    """Everything a step changes. Random numbers come from the seed and the step, so there is no key to keep."""
+
+    model: Transformer
+    optimizer: Any
+
+
+class Interrupted(Exception):
+    """The run was asked to stop (SIGTERM or Ctrl-C) and has saved itself. `signum` says by what."""
+
+    def __init__(self, signum: int, step: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(signum).name} after step {step}; run the same command again to go on")
+        self.signum = signum
+
+
+def train_step(
+    state: TrainState,
+    batch: dict[str, jax.Array],
+    *,
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    accumulate: int = 1,
+) -> tuple[TrainState, Metrics]:
+    """One update: the gradient of the objective over the batch, through the optimizer.
+
+    Arrays of the batch have B rows; they are taken B / `accumulate` at a time. Metrics are scalars float32: `loss`, those
+    of the objective, and `gradient_norm`. Pure; jit it with the state donated.
+    """
+    gradient = jax.value_and_grad(objective, has_aux=True)
+
+    def part(piece: dict[str, jax.Array]) -> tuple[Any, Metrics]:
+        (loss, metrics), grads = gradient(state.model, piece)
+        return grads, {"loss": loss, **metrics}
+
+    if accumulate == 1:
+        grads, metrics = part(batch)
+    else:
+        grads, metrics = accumulated(part, batch, accumulate)
+    updates, optimizer_state = optimizer.update(grads, state.optimizer, state.model)
+    model = optax.apply_updates(state.model, updates)
+    return TrainState(model, optimizer_state), {**metrics, "gradient_norm": optax.global_norm(grads)}
+
+
+def accumulated(
+    part: Callable[[dict[str, jax.Array]], tuple[Any, Metrics]], batch: dict[str, jax.Array], count: int
+) -> tuple[Any, Metrics]:
+    """Gradients and metrics of `count` parts of the batch, each weighing what it was taken over: as if done at once."""
+    # Rows are dealt out in turn (i, i + count, ...), so that each part lies on the mesh as the whole batch does.
+    pieces = jax.tree.map(lambda x: jnp.moveaxis(x.reshape(-1, count, *x.shape[1:]), 1, 0), batch)
+
+    def add(total: Any, piece: dict[str, jax.Array]) -> tuple[Any, None]:
+        piece = {name: sharding.constrain(x, "batch", *(None,) * (x.ndim - 1)) for name, x in piece.items()}
+        grads, metrics = part(piece)
+        weight = metrics["weight"]
+        weighted = jax.tree.map(lambda x: x * weight, (grads, {**metrics, "weight": jnp.ones_like(weight)}))
+        return jax.tree.map(jnp.add, total, weighted), None
+
+    shapes = jax.eval_shape(part, jax.tree.map(lambda x: x[0], pieces))
+    (grads, metrics), _ = jax.lax.scan(add, jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), shapes), pieces)
+    weight = metrics.pop("weight")
+    mean = partial(jnp.divide, x2=jnp.maximum(weight, 1.0))
+    return jax.tree.map(mean, grads), {**jax.tree.map(mean, metrics), "weight": weight}
+
+
+def abstract_state(config: Experiment, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
+    """Shapes, dtypes and shardings of the state, before any array exists. Raises `UserError` if the mesh does not fit."""
+    shapes = jax.eval_shape(partial(init_state, config=config, optimizer=optimizer), jax.random.key(0))
+    shardings = sharding.tree_shardings(mesh, shapes)
+    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
+
+
+def init_state(key: jax.Array, config: Experiment, optimizer: optax.GradientTransformation) -> TrainState:
+    """Fresh parameters and optimizer state."""
+    model = Transformer(key, config.model)
+    return TrainState(model, optimizer.init(model))
+
+
+def train(
+    config: Experiment, stage: Stage, mesh: Mesh, workdir: Path, dollars_per_hour: float = 0.0
+) -> Transformer:
+    """Train for `config.steps` updates, from the newest checkpoint in `workdir` if there is one, and return the model.
+
+    Raises `Interrupted` after SIGTERM or Ctrl-C, once the state is saved; `UserError` when the loss is not finite or a
+    checkpoint cannot be written.
+    """
+    with jax.set_mesh(mesh), StopSignals() as stop:
+        run = Run(config, stage, mesh, workdir, dollars_per_hour)
+        try:
+            while run.at < config.steps:
+                run.advance()
+                last = run.at == config.steps
+                saves, evaluates, samples = (
+                    last or (every > 0 and run.at % every == 0)
+                    for every in (config.checkpoint.every, config.evaluate.every, config.sample.every)
+                )
+                if saves or evaluates or stop.signum:
+                    run.save()
+                if evaluates and not stop.signum:
+                    run.evaluate()
+                if (samples or run.at == 1) and not stop.signum:
+                    run.sample()
+                if stop.signum and not last:
+                    run.finish()
+                    raise Interrupted(stop.signum, run.at)
+            run.finish()
+            return run.state.model
+        finally:
+            run.close()
+
+
+class Run:
+    """A training run in progress: the state, how many steps it has made, and where its numbers go."""
+
+    def __init__(self, config: Experiment, stage: Stage, mesh: Mesh, workdir: Path, dollars_per_hour: float) -> None:
+        self.config, self.stage, self.mesh = config, stage, mesh
+        optimizer = make_optimizer(config.optimizer, config.steps)
+        self._schedule = make_schedule(config.optimizer, config.steps)
+        abstract = abstract_state(config, optimizer, mesh)
+        self.checkpoints = Checkpoints(workdir / "checkpoints", config.checkpoint.keep_last)
+        self.at, self._seconds_before = 0, 0.0
+        restored = self.checkpoints.restore(abstract.model, abstract.optimizer)
+        if restored is None:
+            init = partial(init_state, config=config, optimizer=optimizer)
+            shardings = jax.tree.map(lambda x: x.sharding, abstract)
+            self.state: TrainState = jax.jit(init, out_shardings=shardings)(jax.random.key(config.seed))
+        else:
+            self.state = TrainState(restored[0], restored[1])
+            self.at, self._seconds_before = restored[2]["step"], restored[2]["seconds"]
+            self.stage.source.set_state(restored[2]["source"])
+            print(f"resuming after step {self.at} of {config.steps}", flush=True)
+        self.writer = MetricWriter(workdir, self.at, config.steps, dollars_per_hour)
+        self._best = min(
+            ((record["loss"], record["step"]) for record in self.writer.evaluations.kept), default=(math.inf, None)
+        )
+        self.checkpoints.best_step = self._best[1]
+
+        step = partial(train_step, objective=stage.objective, optimizer=optimizer, accumulate=config.accumulate)
+        scalar = NamedSharding(mesh, PartitionSpec())
+        self._step = jax.jit(
+            step, donate_argnums=0, out_shardings=(jax.tree.map(lambda x: x.sharding, abstract), scalar)
+        )
+        self._tokens_per_step = config.batch_size * config.model.context_length
+        self._flops_per_step = self._tokens_per_step * flops.train_flops_per_token(
+            config.model, config.model.context_length
+        )
+        self._peak = flops.peak_flops(list(mesh.devices.flat))
+        self._pending: tuple[int, Metrics, HostBatch] | None = None
+        self._started = self._last = time.monotonic()
+        self._recent: deque[float] = deque(maxlen=50)  # seconds of the last steps, for the time left
+        if self.at:
+            self._catch_up()
+
+    def _catch_up(self) -> None:
+        """Do what the run was killed before doing: the evaluation that follows a save."""
+        every = self.config.evaluate.every
+        if (self.at == self.config.steps or (every and self.at % every == 0)) and self.at not in self.writer.evaluations.steps:
+            self.evaluate()
+
+    def advance(self) -> None:
+        """Dispatch the next step, then report the one before it while the devices work."""
+        batch = self.stage.source.next(self.state.model)
+        arrays = {name: rows for name, rows in batch.items() if name not in self.stage.host_only}
+        on_mesh = sharding.put_batch(self.mesh, arrays, self.config.batch_size)
+        if self.at == 0 or not self._recent:
+            print("compiling the training step ...", flush=True)
+        self.state, metrics = self._step(self.state, on_mesh)
+        self.at += 1
+        self.report()
+        self._pending = (self.at, metrics, batch)
+
+    def report(self) -> None:
+        """Wait for the step that is under way, check it and write its line."""
+        if self._pending is None:
+            return
+        step, metrics, batch = self._pending
+        self._pending = None
+        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        now = time.monotonic()
+        seconds, self._last = now - self._last, now
+        self._recent.append(seconds)
+        for name in ("loss", "gradient_norm"):
+            if not math.isfinite(values[name]):
+                raise self._not_finite(step, name, values[name], batch)
+        record = {
+            "step": step,
+            **values,
+            "learning_rate": float(self._schedule(step - 1)),
+            "tokens_per_second": self._tokens_per_step / seconds,
+            "mfu": self._flops_per_step / seconds / self._peak,
+            "seconds": self.seconds,
+        }
+        left = float(np.median(self._recent)) * (self.config.steps - step)
+        self.writer.step(record, left, self.seconds)
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock time spent on this run, over all its restarts."""
+        return self._seconds_before + time.monotonic() - self._started
+
+    def save(self) -> None:
+        """Save a checkpoint; the step under way is checked first, so that what is saved is always finite."""
+        self.report()
+        run = {"source": self.stage.source.get_state(), "seconds": self.seconds}
+        self.checkpoints.save(self.at, self.state.model, self.state.optimizer, run)
+
+    def evaluate(self) -> None:
+        """Measure on held-out data, and remember which checkpoint is the best."""
+        if self.stage.evaluate is None:
+            return
+        metrics = self.stage.evaluate(self.state.model)
+        is_best = metrics["loss"] < self._best[0]
+        if is_best:
+            self._best = (metrics["loss"], self.at)
+            self.checkpoints.best_step = self.at
+        self.writer.evaluation({"step": self.at, **metrics}, is_best)
+        self._last = time.monotonic()  # evaluation is not part of the next step's time
+
+    def sample(self) -> None:
+        """Let the model write."""
+        self.report()
+        if self.stage.sample is not None:
+            self.writer.sample(self.at, self.stage.sample(self.state.model))
+        self._last = time.monotonic()
+
+    def finish(self) -> None:
+        """Wait until everything is reported and on disk."""
+        self.report()
+        self.checkpoints.wait()
+
+    def close(self) -> None:
+        """Release files and threads."""
+        self.writer.close()
+        self.checkpoints.close()
+
+    def _not_finite(self, step: int, name: str, value: float, batch: HostBatch) -> UserError:
+        names = self.stage.source.describe(batch)
+        shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+        return UserError(
+            f"{name} is {value} at step {step} (documents in the batch: {shown}). The last good checkpoint stays; "
+            "lower optimizer.learning_rate or look at those documents"
+        )
+
+
+class StopSignals:
+    """While active, the first SIGTERM or Ctrl-C only sets `signum`, for the loop to save and stop; a second one kills."""
+
+    def __init__(self) -> None:
+        self.signum: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "StopSignals":
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            self._before[signum] = signal.signal(signum, self._handle)
+        return self
+
+    def _handle(self, signum: int, _: FrameType | None) -> None:
+        self.signum = signum
+        print(f"{signal.Signals(signum).name}: saving after this step (again to stop at once)", flush=True)
+        self._restore()
+
+    def _restore(self) -> None:
+        for signum, handler in self._before.items():
+            signal.signal(signum, handler)
+
+    def __exit__(self, *_: object) -> None:
+        self._restore()
