@@ -64,9 +64,9 @@ def near_files(path: Path) -> str:
         return f": the folder {path.parent} does not exist"
     names = [entry.name for entry in itertools.islice(path.parent.iterdir(), 10_000)]
     stems = {name.split(".")[0]: name for name in sorted(names)}
-    near = difflib.get_close_matches(path.name, names, n=3)
+    near = difflib.get_close_matches(path.name, names, n=1)
     near = near or [stems[stem] for stem in difflib.get_close_matches(path.name.split(".")[0], stems, n=1)]
-    return f"; did you mean {' or '.join(str(path.parent / name) for name in near)}?" if near else ""
+    return f"; did you mean {path.parent / near[0]}?" if near else ""
 
 
 def _describe_folder(folder: Path) -> str:

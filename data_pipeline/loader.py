@@ -13,7 +13,7 @@ import grain
 import numpy as np
 
 from data_pipeline.errors import UserError
-from data_pipeline.packing import Documents, Packing, Plan, Row, build_row, empty_row, plan_rows
+from data_pipeline.packing import Documents, Packing, Plan, Row, build_row, empty_row, plan_rows, shuffled
 
 Batch = dict[str, np.ndarray]
 
@@ -141,15 +141,17 @@ def one_pass(
 ) -> Iterator[Batch]:
     """Yield every row of `components` once, for validation: always the same batches in the same order.
 
-    Rows of nothing but padding fill up the last batch, so that all have one shape, (rows, T). `rows` as in
-    `DocumentSource`: every process yields the same number of batches. Raises UserError if there is no row at all.
+    The order is shuffled, so that a few first batches are a fair sample of all documents, short and long. Rows of
+    nothing but padding fill up the last batch, so that all have one shape, (rows, T). `rows` as in `DocumentSource`:
+    every process yields the same number of batches. Raises UserError if there is no row at all.
     """
     share, shares, rows_of_share = _share(rows, batch_size)
     planned = _plan_components(components, row_length, packing, seeds=[0] * len(components))
     every_row = grain.MapDataset.concatenate([grain.MapDataset.source(component) for component in planned])
-    for batch in range(math.ceil(len(every_row) / batch_size)):
+    order = shuffled(len(every_row), seed=0).tolist()
+    for batch in range(math.ceil(len(order) / batch_size)):
         first = (batch * shares + share) * rows_of_share
-        mine = [every_row[index] for index in range(first, min(first + rows_of_share, len(every_row)))]
+        mine = [every_row[index] for index in order[first : first + rows_of_share]]
         mine += [empty_row(row_length)] * (rows_of_share - len(mine))
         yield {key: np.stack([row[key] for row in mine]) for key in mine[0]}
 

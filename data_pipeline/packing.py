@@ -65,8 +65,7 @@ def plan_rows(lengths: np.ndarray, row_length: int, packing: Packing, seed: int)
     if row_length < 1:
         raise UserError(f"row_length is {row_length}: a row must hold at least 1 token")
     pairs = np.maximum(np.asarray(lengths, dtype=np.int64) - 1, 0)
-    # NumPy keeps the raw bits of a generator the same for ever, but not what `permutation` makes of them.
-    order = np.argsort(np.random.PCG64(seed).random_raw(len(pairs)), kind="stable")
+    order = shuffled(len(pairs), seed)
     order = order[pairs[order] > 0]
     match packing:
         case "split":
@@ -75,6 +74,12 @@ def plan_rows(lengths: np.ndarray, row_length: int, packing: Packing, seed: int)
             return _whole(pairs, order, row_length)
         case _:
             raise UserError(f'packing is "{packing}": it must be "whole" or "split"')
+
+
+def shuffled(number: int, seed: int) -> np.ndarray:
+    """Return the numbers below `number` in an order that depends on the seed alone, int64 (number,)."""
+    # NumPy keeps the raw bits of a generator the same for ever, but not what its own `permutation` makes of them.
+    return np.argsort(np.random.PCG64(seed).random_raw(number), kind="stable")
 
 
 def _split(pairs: np.ndarray, order: np.ndarray, row_length: int) -> Plan:

@@ -41,7 +41,7 @@ from data_pipeline.tokenizer import Tokenizer
 
 SPLITS = ("train", "validation")
 
-# About a minute of tokenizing on one CPU core, which is what a kill can cost, and 128 MB of uint16 tokens.
+# A minute or two of tokenizing on two CPU cores, which is what a kill can cost, and 128 MB of uint16 tokens.
 TOKENS_PER_SHARD = 1 << 26
 
 # Characters handed to the tokenizer at once: enough to occupy its threads, little to hold in memory.

@@ -74,14 +74,16 @@ def source_fingerprint(source: str, *, school: SchoolConfig) -> str:
 def _find_files(source: str) -> list[Path]:
     if "://" in source:
         raise UserError(f"{source} is an address; copy the data to a local file first")
-    if re.fullmatch(r"[\w:-]*", source) and not Path(source).exists():
+    if re.fullmatch(r"[\w:-]*", source) and not (source and Path(source).exists()):
         name, _, rest = source.partition(":")
         near = difflib.get_close_matches(name.lower(), [*SOURCES, "tfds"], n=1)
         if near:
             meant = f"tfds:{rest or 'NAME'}" if near[0] == "tfds" else near[0]
             hint = f"; did you mean {meant}?"
         else:
-            hint = near_files(Path(source)) or f"; choose {', '.join(SOURCES)}, tfds:NAME, a file or a glob"
+            hint = (
+                near_files(Path(source)) if source else ""
+            ) or f"; choose {', '.join(SOURCES)}, tfds:NAME, a file or a glob"
         raise UserError(f'there is no source and no file "{source}"{hint}')
     return find_files(source)
 

@@ -19,7 +19,7 @@ from data_pipeline.set_aside import SetAside
 
 # tfds:NAME or tfds:NAME:SPLIT, where NAME may hold a configuration and a version ("wiki40b/en:1.3.0") and SPLIT a slice
 # with a colon of its own ("train[:10%]").
-SOURCE = re.compile(r"tfds:(?P<name>[^:\[\]]+(:[\d*]+\.[\d*]+\.[\d*]+)?)(:(?P<split>.+))?")
+SOURCE = re.compile(r"tfds:(?P<name>[\w/.-]+(:[\d*]+\.[\d*]+\.[\d*]+)?)(:(?P<split>.+))?")
 
 
 def read_tfds(source: str, set_aside: SetAside) -> Iterator[Document]:
@@ -89,11 +89,13 @@ def _find(source: str) -> tuple[Any, str]:
 
 def _text_field(source: str, features: Any) -> str:
     """The feature "text", or else the only one that is a string."""
-    strings = [name for name, each in features.items() if each.shape == () and each.np_dtype == np.dtype(object)]
+    strings = [
+        name for name, each in sorted(features.items()) if each.shape == () and each.np_dtype == np.dtype(object)
+    ]
     if "text" in strings:
         return "text"
     if len(strings) != 1:
-        found = f"several strings ({', '.join(strings)})" if strings else f"no string ({', '.join(features)})"
+        found = f"several strings ({', '.join(strings)})" if strings else f"no string ({', '.join(sorted(features))})"
         raise UserError(f"{source} has no feature named text, and {found}: export the text you want as JSONL")
     return strings[0]
 

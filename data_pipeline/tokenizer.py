@@ -272,9 +272,9 @@ def sample_chunks(texts: Iterable[str], size: int) -> tuple[list[str], int]:
 # A stretch of one line: as much as fits and ends before whitespace; failing that, as much as fits.
 STRETCH = re.compile(rf"[^\n]{{1,{CHUNK_CHARACTERS}}}(?!\S)|[^\n]{{1,{CHUNK_CHARACTERS}}}")
 
-# Characters the trainer would misread or refuse a whole sentence for: NUL, its space mark, and its mark for unknowns.
-# A newline ends a piece just as well, and the three are still encoded, as bytes.
-UNTRAINABLE = str.maketrans({"\0": "\n", SPACE_MARK: "\n", "\u2585": "\n"})
+# Characters that the trainer reserves: it reads U+2581 as a space, and skips sentences with U+2585 (its unknown mark).
+# A newline ends a piece just as well, and both are still encoded, as bytes.
+RESERVED = str.maketrans({SPACE_MARK: "\n", "\u2585": "\n"})
 
 
 def chunks_of(texts: Iterable[str]) -> Iterator[str]:
@@ -283,7 +283,7 @@ def chunks_of(texts: Iterable[str]) -> Iterator[str]:
     length = 0
     for text in texts:
         require_unicode(text)
-        for line in STRETCH.findall(text.translate(UNTRAINABLE)):
+        for line in STRETCH.findall(text.translate(RESERVED)):
             if lines and length + len(line) > CHUNK_CHARACTERS:
                 yield "\n".join(lines)
                 lines, length = [], 0

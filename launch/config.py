@@ -116,15 +116,3 @@ def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from leaves(value, f"{prefix}{field.name}.")
         else:
             yield prefix + field.name, value
-
-
-def differences(there: dict[str, Any], here: dict[str, Any], prefix: str = "") -> list[str]:
-    """What differs between two configs as nested dicts: `optimizer.learning_rate: 0.001 there, 0.0003 here`."""
-    lines = []
-    for key in [*there, *(key for key in here if key not in there)]:
-        a, b = there.get(key, "(nothing)"), here.get(key, "(nothing)")
-        if isinstance(a, dict) and isinstance(b, dict):
-            lines += differences(a, b, f"{prefix}{key}.")
-        elif a != b:
-            lines.append(f"{prefix}{key}: {a} there, {b} here")
-    return lines

@@ -13,10 +13,15 @@ import os
 from pathlib import Path
 from typing import IO, Any
 
+import jax
+from jax.sharding import SingleDeviceSharding
+
 from data_pipeline.errors import UserError
-from launch.config import differences
+from data_pipeline.tokenizer import Tokenizer, find_tokenizer, load_tokenizer
+from lm.checkpoint import restore_model
 from lm.experiment import Experiment
 from lm.model.config import ModelConfig, RopeScaling
+from lm.model.transformer import Transformer
 
 # Not part of an experiment's identity: a run may be resumed on other hardware.
 HARDWARE = ("mesh",)
@@ -54,6 +59,18 @@ def open_workdir(path: Path, config: Experiment) -> IO[str]:
     return lock
 
 
+def differences(there: dict[str, Any], here: dict[str, Any], prefix: str = "") -> list[str]:
+    """What differs between two configs as nested dicts: `optimizer.learning_rate: 0.001 there, 0.0003 here`."""
+    lines = []
+    for key in [*there, *(key for key in here if key not in there)]:
+        a, b = there.get(key, "(nothing)"), here.get(key, "(nothing)")
+        if isinstance(a, dict) and isinstance(b, dict):
+            lines += differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            lines.append(f"{prefix}{key}: {a} there, {b} here")
+    return lines
+
+
 def read_config(path: Path) -> dict[str, Any]:
     """The experiment of a run, as nested dicts. Raises `UserError` when there is none."""
     file = path / "config.json"
@@ -73,3 +90,16 @@ def read_model_config(path: Path) -> ModelConfig:
         return ModelConfig(**{**values, "windows": tuple(values["windows"]), "rope_scaling": scaling})
     except (TypeError, KeyError) as error:
         raise UserError(f"{path}/config.json is of another version of this project ({error})") from None
+
+
+def load_model(path: Path, step: int | None = None) -> tuple[Transformer, Tokenizer, int]:
+    """The model of a run at a checkpoint (None: the newest), on one device, its tokenizer, and the step.
+
+    Raises `UserError` when there is none.
+    """
+    config = read_model_config(path)
+    device = SingleDeviceSharding(jax.devices()[0])
+    shapes = jax.eval_shape(lambda: Transformer(jax.random.key(0), config))
+    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), shapes)
+    model, step = restore_model(path / "checkpoints", abstract, step)
+    return model, load_tokenizer(find_tokenizer(path / "tokenizer")), step

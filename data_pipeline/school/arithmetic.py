@@ -27,7 +27,6 @@ class Exercises:
     """What one split may use."""
 
     largest_number: int
-
     sums: list[Sum]
     shopping: list[Shopping]
     tables: list[Sum]
@@ -49,7 +48,7 @@ def split_exercises(config: SchoolConfig) -> tuple[Exercises, Exercises]:
     of_sums = max(1, round(config.held_out * len(sums))) if config.held_out else 0
     of_shopping = max(1, round(config.held_out * len(shopping))) if config.held_out else 0
     secret = set(sums[:of_sums])
-    told_shopping = [problem for problem in shopping[of_shopping:] if _largest_step(problem) not in secret]
+    told_shopping = [problem for problem in shopping[of_shopping:] if _sum_within(problem) not in secret]
     train = Exercises(config.largest_number, sums[of_sums:], told_shopping, tables)
     return train, Exercises(config.largest_number, sums[:of_sums], shopping[:of_shopping], tables)
 
@@ -166,7 +165,8 @@ def _shopping(problem: Shopping, name: str, rng: random.Random) -> str:
     )
 
 
-def _largest_step(problem: Shopping) -> Sum:
+def _sum_within(problem: Shopping) -> Sum:
+    """The sum that the subtraction in a shopping problem undoes."""
     m, n, price, given = problem
     return min(m * price, n * given), max(m * price, n * given)
 

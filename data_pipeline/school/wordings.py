@@ -122,7 +122,7 @@ MEETINGS = ("met", "sat next to", "was introduced to", "shared a table with", "p
 FAREWELLS = (
     "They talked until it was dark.",
     "They promised to write to each other.",
-    "An hour later they parted as friends.",
+    "In the end they parted as friends.",
     "They never met again.",
 )
 

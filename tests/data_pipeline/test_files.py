@@ -35,7 +35,7 @@ def test_cutting_loses_nothing_and_keeps_to_its_sizes(text: str, length: int) ->
     assert all(0 < len(piece) < 3 * length for piece in pieces)
 
 
-@given(st.lists(st.text(alphabet="ab", min_size=1, max_size=8), max_size=30), st.integers(8, 30))
+@given(st.lists(st.text(alphabet="ab", min_size=1, max_size=8), max_size=30), st.integers(10, 30))
 def test_paragraphs_shorter_than_a_document_are_never_cut(paragraphs: list[str], length: int) -> None:
     pieces = list(cut_text(lines_of("\n\n".join(paragraphs)), length))
     whole: list[str] = []
@@ -186,9 +186,8 @@ def test_messages_about_files_that_are_not_there(tmp_path: Path) -> None:
     (tmp_path / "deep" / "er").mkdir(parents=True)
     (tmp_path / "deep" / "er" / "a.txt").touch()
     cases = {
-        f"{tmp_path}": rf"is a folder: name its files with a glob such as '{tmp_path}/\*.jsonl.gz' \(it holds 2 .jsonl.gz,",
+        f"{tmp_path}": r"is a folder: name its files with a glob such as '.*/\*.jsonl.gz' \(it holds 2 .jsonl.gz, 1",
         f"{tmp_path}/deep": r"such as '.*/deep/\*\*/\*\.txt' \(it holds 1 .txt\)",
-        f"{tmp_path}/deep/er/a.txt/": None,
         f"{tmp_path}/book.jsonl.gz": r"there is no file .*; did you mean .*/books\.jsonl\.gz\?",
         f"{tmp_path}/books": r"did you mean .*/books\.jsonl\.gz\?",
         f"{tmp_path}/gone/a.txt": r"the folder .*/gone does not exist",
@@ -197,10 +196,9 @@ def test_messages_about_files_that_are_not_there(tmp_path: Path) -> None:
         "/dev/null": "is not a regular file",
     }
     for source, message in cases.items():
-        if message:
-            with pytest.raises(UserError, match=message) as caught:
-                find_files(source)
-            assert "\n" not in str(caught.value)
+        with pytest.raises(UserError, match=message) as caught:
+            find_files(source)
+        assert "\n" not in str(caught.value)
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="it holds no file with an ending"):
         find_files(f"{tmp_path}/empty")

@@ -128,7 +128,7 @@ def test_weights_are_shares_of_the_rows(weights):
 
 def test_with_weights_each_component_keeps_its_epochs():
     source = make([1.0, 1.0])
-    alone = make(components=[B]).rows_per_epoch
+    alone = source.rows_per_epoch - make(components=[A]).rows_per_epoch
     rows = [row for row in take_rows(source, 6 * alone) if row["tokens"][0] >= 10_000]
     epochs = [rows[n * alone : (n + 1) * alone] for n in range(3)]
     assert all(pairs(*epoch) == all_pairs(B) for epoch in epochs)
@@ -259,6 +259,27 @@ def test_one_pass_has_every_pair_once(lengths, more, processes, packing):
         assert_same(batch, {key: np.concatenate([part[key] for part in parts]) for key in batch})
 
 
+def test_the_first_batches_of_one_pass_are_a_fair_sample():
+    short, long = NumberedDocuments([9] * 400), NumberedDocuments([8 * 400 + 1], first_token=10_000)
+    passes = one_pass([short, long], row_length=8, batch_size=10)
+    of_long = sum(int((next(passes)["tokens"][:, 0] >= 10_000).sum()) for _ in range(20))
+    assert 70 < of_long < 130  # of 200 rows, where half of all rows are of the long document
+
+
+def test_a_damaged_document_is_still_one_clear_line():
+    class Damaged(NumberedDocuments):
+        def __getitem__(self, index: int) -> tuple[str, np.ndarray]:
+            raise UserError("shard 3 is damaged")
+
+    for batches in (
+        make([1, 1], (A, Damaged([9] * 50))).next,
+        one_pass([Damaged([9])], row_length=8, batch_size=4).__next__,
+    ):
+        with pytest.raises(UserError) as error:
+            [batches() for _ in range(3)]
+        assert str(error.value) == "shard 3 is damaged"
+
+
 def test_mistakes_in_the_mixture_are_one_clear_line():
     empty = NumberedDocuments([])
     options = {"row_length": 8, "batch_size": 4, "seed": 0}
@@ -288,22 +309,16 @@ def test_mistakes_in_the_mixture_are_one_clear_line():
         next(one_pass([empty], row_length=8, batch_size=4))
 
 
-def prefetch_threads() -> int:
-    return sum(thread.name.startswith("grain-prefetch") for thread in threading.enumerate())
-
-
 def test_threads_end_with_their_source():
-    gc.collect()
-    before = prefetch_threads()
+    before = threading.enumerate()
     source = make()
     source.next()
-    assert prefetch_threads() == before + 1
+    threads = [thread for thread in threading.enumerate() if thread not in before]
+    assert [thread.name for thread in threads] == ["grain-prefetch_0"]
     del source
     gc.collect()
-    deadline = time.monotonic() + 5
-    while prefetch_threads() > before and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert prefetch_threads() == before
+    threads[0].join(timeout=5)
+    assert not threads[0].is_alive()
 
 
 @pytest.mark.parametrize(("ending", "code"), [("", 0), ("sys.exit(3)", 3), ("raise RuntimeError", 1)])

@@ -1,0 +1,33 @@
+# make course   the whole tiny course: set up, prepare data, train, report (runs/course/report.html)
+# make test     set up, run the tests
+# make lint     ruff and mypy
+# make lock     resolve requirements.lock anew from pyproject.toml (needs uv)
+
+PYTHON ?= python3
+RUN := .venv/bin/python
+
+.PHONY: course test lint lock setup
+
+course: setup
+	$(RUN) -m launch.train --config=experiments/pretrain/tiny.py --workdir=runs/course
+	$(RUN) -m launch.report --workdir=runs/course
+
+test: setup
+	$(RUN) -m pytest
+
+lint: setup
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+setup: .venv/installed
+
+.venv/installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("error: Python 3.11 or later is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	$(RUN) -m pip install --disable-pip-version-check --progress-bar=off -r requirements.lock
+	$(RUN) -m pip install --disable-pip-version-check --progress-bar=off --no-deps --editable .
+	@touch $@
+
+lock:
+	uv pip compile --universal --python-version=3.11 --extra=dev --no-emit-index-url --no-emit-find-links --no-header --no-annotate --output-file=requirements.lock pyproject.toml
