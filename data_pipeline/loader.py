@@ -13,7 +13,7 @@ import grain
 import numpy as np
 
 from data_pipeline.errors import UserError
-from data_pipeline.packing import Documents, Packing, Plan, Row, build_row, empty_row, plan_rows, shuffled
+from data_pipeline.packing import Documents, Plan, Row, build_row, empty_row, plan_rows, shuffled
 
 Batch = dict[str, np.ndarray]
 
@@ -64,7 +64,7 @@ class DocumentSource:
         row_length: int,
         batch_size: int,
         seed: int,
-        packing: Packing = "whole",
+        packing: str = "whole",
         rows: slice | None = None,
     ):
         _check_mixture(components, names, weights)
@@ -76,8 +76,8 @@ class DocumentSource:
             names = [name for name, weight in zip(names, weights, strict=True) if weight > 0]
             weights = [weight for weight in weights if weight > 0]
         self._names = list(names)
-        # Hashed seeds: Grain shuffles epoch e with seed + e, so that with plain seeds the first epoch of a run with
-        # seed 1 would be the second epoch of a run with seed 0.
+        # Hashed, because Grain shuffles epoch e with seed + e: with plain seeds, rows would come with seed 1 in the
+        # order in which they come with seed 0, an epoch later.
         seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(len(components))]
         self._components = _plan_components(components, row_length, packing, seeds)
 
@@ -136,7 +136,7 @@ def one_pass(
     *,
     row_length: int,
     batch_size: int,
-    packing: Packing = "whole",
+    packing: str = "whole",
     rows: slice | None = None,
 ) -> Iterator[Batch]:
     """Yield every row of `components` once, for validation: always the same batches in the same order.
@@ -157,7 +157,7 @@ def one_pass(
 
 
 def _plan_components(
-    components: Sequence[Documents], row_length: int, packing: Packing, seeds: Sequence[int]
+    components: Sequence[Documents], row_length: int, packing: str, seeds: Sequence[int]
 ) -> list[Rows]:
     """Pack each component, and number the documents of the mixture one component after the other."""
     planned: list[Rows] = []

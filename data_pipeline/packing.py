@@ -12,14 +12,13 @@ piece has its own segment id and its own positions.
 
 from bisect import bisect_left, insort
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 from tqdm import tqdm
 
 from data_pipeline.errors import UserError
 
-Packing = Literal["whole", "split"]
 Row = dict[str, np.ndarray]
 
 
@@ -55,7 +54,7 @@ class Plan:
         return len(self.row_offsets) - 1
 
 
-def plan_rows(lengths: np.ndarray, row_length: int, packing: Packing, seed: int) -> Plan:
+def plan_rows(lengths: np.ndarray, row_length: int, packing: str, seed: int) -> Plan:
     """Plan rows of `row_length` pairs for documents of `lengths` tokens, int32 (number of documents,).
 
     "split" concatenates the documents in a seeded order and cuts every `row_length` pairs: only the last row has room.

@@ -8,33 +8,54 @@ import errno
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from absl import app, flags, logging
 
 from data_pipeline.errors import UserError
 
+# Where tokenizers, tokenized documents and compiled programs are kept, for all runs.
+CACHE = os.environ.get("TRIVIUM_CACHE", "~/.cache/trivium")
 
-def run(main: Callable[[list[str]], int | None]) -> None:
+
+def run(main: Callable[[list[str]], int | None], check: Callable[[list[str]], None] | None = None) -> None:
     """Parse absl flags, call `main(positional_arguments)`, and exit with its return value (None: 0).
 
-    A `UserError`, a flag that absl refuses, and a disk or permission error end as one line on stderr and exit code 2.
+    `check(argv)` looks at the arguments before absl does. A `UserError`, a flag that absl refuses, and a disk or permission error end as one line on stderr and exit code 2.
     """
 
     def guarded(argv: list[str]) -> int:
-        logging.set_verbosity(logging.WARNING)  # libraries' remarks on what this machine lacks
+        # Libraries log tracebacks of failures that they then raise, and we tell each of those in one line.
+        logging.set_verbosity(logging.FATAL)
         if len(argv) > 1:
             raise UserError(f"unexpected argument {argv[1]!r}: every option is a flag, --name=value (see --help)")
         return main(argv[1:]) or 0
 
+    def parse(argv: list[str]) -> list[str]:
+        if check:
+            check(argv)
+        return parse_flags(argv)
+
     try:
-        app.run(guarded, flags_parser=parse_flags)
+        app.run(guarded, flags_parser=parse)
     except UserError as error:
         fail(str(error))
+    except BrokenPipeError:  # the reader of our output went away (`| head`)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
     except OSError as error:
         fail(describe_os_error(error))
     except KeyboardInterrupt:
         print("\nstopped by Ctrl-C", file=sys.stderr)
         sys.exit(130)
+
+
+def remember_compilations(cache: Path) -> None:
+    """Keep compiled programs in a folder, so that the second start of the same program is quick."""
+    import jax
+
+    jax.config.update("jax_compilation_cache_dir", str(cache.expanduser() / "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 
 def parse_flags(argv: list[str]) -> list[str]:

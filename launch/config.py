@@ -14,22 +14,26 @@ from ml_collections import config_flags
 from data_pipeline.errors import UserError
 from lm.experiment import Experiment, check_experiment
 
-CONFIG = config_flags.DEFINE_config_file(
-    "config",
-    None,
-    "The experiment: FILE.py or FILE.py:VARIANT. Any of its values can be overridden: --config.optimizer.learning_rate=3e-4",
-)
-
 NAMES = {int: "whole number", float: "number", str: "text, in quotes", bool: "true or false"}
+
+
+def define_flag() -> None:
+    """Define `--config`."""
+    config_flags.DEFINE_config_file(
+        "config",
+        None,
+        "The experiment: FILE.py or FILE.py:VARIANT. Any value in it can be overridden: --config.optimizer.learning_rate=3e-4",
+    )
 
 
 def experiment() -> Experiment:
     """The experiment that the flags describe, checked. Raises `UserError` if it was not given or makes no sense."""
-    if CONFIG.value is None:
+    config = flags.FLAGS.config
+    if config is None:
         raise UserError("--config is missing: name an experiment, such as --config=experiments/pretrain/tiny.py")
-    _check_types(CONFIG.value)
-    check_experiment(CONFIG.value)
-    return CONFIG.value
+    _check_types(config)
+    check_experiment(config)
+    return config
 
 
 def _check_types(config: Any, prefix: str = "") -> None:

@@ -1,17 +1,14 @@
 """Pictures of a run."""
 
 from pathlib import Path
+from typing import Any
 
 from lm.metrics import read_json_lines
 
 
 def loss_figure(workdir: Path) -> Path:
     """Draw training and validation loss (nats per token) against steps into `workdir/loss.png`."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
+    plt = _pyplot()
     steps = read_json_lines(workdir / "metrics.jsonl")
     evaluations = read_json_lines(workdir / "evaluations.jsonl")
     figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
@@ -21,7 +18,35 @@ def loss_figure(workdir: Path) -> Path:
     axes.set(xlabel="step", ylabel="loss (nats per token)", title=workdir.name)
     axes.grid(alpha=0.3)
     axes.legend()
-    path = workdir / "loss.png"
+    return _save(figure, workdir / "loss.png")
+
+
+def recall_figure(workdir: Path, recall: list[dict[str, Any]]) -> Path:
+    """Draw recall against how often a fact was told into `workdir/recall.png`; `recall` as in `lm.recall.Recall`."""
+    plt = _pyplot()
+    figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
+    places = range(len(recall))
+    axes.plot(places, [r["preferred"] for r in recall], marker="o", label="preferred to another value")
+    axes.plot(places, [r["first"] for r in recall], marker="o", label="first of eight")
+    for chance in (1 / 2, 1 / 8):
+        axes.axhline(chance, color="grey", linestyle=":", linewidth=1)
+    axes.set(xlabel="documents that tell the fact", ylabel="share of facts", ylim=(0, 1.03))
+    axes.set_xticks(list(places), [str(r["frequency"] or "never") for r in recall])
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return _save(figure, workdir / "recall.png")
+
+
+def _pyplot() -> Any:
+    import matplotlib as mpl
+
+    mpl.use("Agg")  # figures are files: no window system is needed
+    from matplotlib import pyplot as plt
+
+    return plt
+
+
+def _save(figure: Any, path: Path) -> Path:
     figure.savefig(path, dpi=120)
-    plt.close(figure)
+    _pyplot().close(figure)
     return path

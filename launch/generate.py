@@ -16,58 +16,64 @@ from absl import flags
 from data_pipeline.errors import UserError
 from launch import cli
 
-WORKDIR = flags.DEFINE_string("workdir", None, "The folder of the run whose model writes.")
-STEP = flags.DEFINE_integer("step", None, "Which checkpoint of the run; the newest unless given.")
-PROMPT = flags.DEFINE_string("prompt", "", "The beginning of the text; the start of a document unless given.")
-SAMPLES = flags.DEFINE_integer("samples", 1, "How many texts.")
-TOKENS = flags.DEFINE_integer("tokens", 100, "How many tokens at most, of each text.")
-TEMPERATURE = flags.DEFINE_float("temperature", 0.8, "Below 1: safer words; above: wilder; 0: always the most likely.")
-TOP_K = flags.DEFINE_integer("top_k", 0, "Choose among the k most likely tokens only; 0: among all.")
-TOP_P = flags.DEFINE_float("top_p", 1.0, "Choose among the fewest tokens that together have this probability.")
-SEED = flags.DEFINE_integer("seed", 0, "The same seed gives the same text.")
+
+def define_flags() -> None:
+    """The flags of this program."""
+    flags.DEFINE_string("workdir", None, "The folder of the run whose model writes.")
+    flags.DEFINE_integer("step", None, "Which checkpoint of the run; the newest unless given.")
+    flags.DEFINE_string("prompt", "", "The beginning of the text; the start of a document unless given.")
+    flags.DEFINE_integer("samples", 1, "How many texts.")
+    flags.DEFINE_integer("tokens", 100, "How many tokens at most, of each text.")
+    flags.DEFINE_float("temperature", 0.8, "Below 1: safer words; above: wilder; 0: always the most likely.")
+    flags.DEFINE_integer("top_k", 0, "Choose among the k most likely tokens only; 0: among all.")
+    flags.DEFINE_float("top_p", 1.0, "Choose among the fewest tokens that together have this probability.")
+    flags.DEFINE_integer("seed", 0, "The same seed gives the same text.")
 
 
 def main(_: list[str]) -> None:
     """Read the model and its tokenizer, then write to stdout."""
-    if not WORKDIR.value:
+    options = flags.FLAGS
+    if not options.workdir:
         raise UserError("--workdir is missing: name the folder of a run, such as --workdir=runs/course")
-    for name, flag in (("samples", SAMPLES), ("tokens", TOKENS)):
-        if flag.value < 1:
-            raise UserError(f"--{name}={flag.value}: must be at least 1")
-    if SEED.value < 0:
-        raise UserError(f"--seed={SEED.value}: must not be negative")
+    for name in ("samples", "tokens"):
+        if options[name].value < 1:
+            raise UserError(f"--{name}={options[name].value}: must be at least 1")
+    if options.seed < 0:
+        raise UserError(f"--seed={options.seed}: must not be negative")
 
     from launch.workdir import load_model
     from lm.inference.generate import generate
     from lm.inference.sampling import Sampling, check_sampling
 
-    sampling = Sampling(TEMPERATURE.value, TOP_K.value, TOP_P.value)
+    sampling = Sampling(options.temperature, options.top_k, options.top_p)
     check_sampling(sampling)
-    model, tokenizer, step = load_model(Path(WORKDIR.value).expanduser(), STEP.value)
-    print(f"{WORKDIR.value} at step {step}, seed {SEED.value}", file=sys.stderr)
-    prompt = [tokenizer.document_start, *tokenizer.encode(PROMPT.value)]
+    cli.remember_compilations(Path(cli.CACHE))
+    model, tokenizer, step = load_model(Path(options.workdir).expanduser(), options.step)
+    print(f"{options.workdir} at step {step}, seed {options.seed}", file=sys.stderr)
+    prompt = [tokenizer.document_start, *tokenizer.encode(options.prompt)]
     stream = codecs.getincrementaldecoder("utf-8")("replace")  # a character may be spread over several tokens
 
     def show(_: int, tokens: list[int]) -> None:
         print(stream.decode(b"".join(map(tokenizer.token_bytes, tokens))), end="", flush=True)
 
-    if SAMPLES.value == 1:
-        print(PROMPT.value, end="", flush=True)
+    if options.samples == 1:
+        print(options.prompt, end="", flush=True)
     texts = generate(
         model,
-        [prompt] * SAMPLES.value,
-        max_tokens=TOKENS.value,
+        [prompt] * options.samples,
+        max_tokens=options.tokens,
         sampling=sampling,
-        seed=SEED.value,
+        seed=options.seed,
         stop=tokenizer.document_start,
-        on_tokens=show if SAMPLES.value == 1 else None,
+        on_tokens=show if options.samples == 1 else None,
     )
-    if SAMPLES.value == 1:
+    if options.samples == 1:
         print(stream.decode(b"", final=True))
     else:
         for number, tokens in enumerate(texts, 1):
-            print(f"--- {number}\n{PROMPT.value}{tokenizer.decode(tokens)}")
+            print(f"--- {number}\n{options.prompt}{tokenizer.decode(tokens)}")
 
 
 if __name__ == "__main__":
+    define_flags()
     cli.run(main)

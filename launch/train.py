@@ -8,7 +8,6 @@ The same command again resumes a run that was stopped or killed. Ctrl-C and SIGT
 What a run leaves in its folder is listed in `launch/workdir.py`.
 """
 
-import os
 import sys
 from pathlib import Path
 
@@ -17,21 +16,26 @@ from absl import flags
 from data_pipeline.errors import UserError
 from launch import cli, config
 
-WORKDIR = flags.DEFINE_string("workdir", None, "The folder of the run; made if it does not exist.")
-CACHE = flags.DEFINE_string(
-    "cache",
-    os.environ.get("TRIVIUM_CACHE", "~/.cache/trivium"),
-    "Where tokenizers and tokenized documents are kept, for all runs. (The variable TRIVIUM_CACHE sets the default.)",
-)
-PRICE = flags.DEFINE_float("dollars_per_hour", 0.0, "Price of all this hardware: each line then shows the cost so far.")
+
+def define_flags() -> None:
+    """The flags of this program."""
+    config.define_flag()
+    flags.DEFINE_string("workdir", None, "The folder of the run; made if it does not exist.")
+    flags.DEFINE_string(
+        "cache",
+        cli.CACHE,
+        "Where tokenizers, tokenized documents and compiled programs are kept, for all runs. (The variable TRIVIUM_CACHE "
+        "sets the default.)",
+    )
+    flags.DEFINE_float("dollars_per_hour", 0.0, "Price of all this hardware: each line then shows the cost so far.")
 
 
 def main(_: list[str]) -> int:
     """Prepare the data, build the stage, train, draw the loss."""
-    if not WORKDIR.value:
+    if not flags.FLAGS.workdir:
         raise UserError("--workdir is missing: name a folder for the run, such as --workdir=runs/a")
     experiment = config.experiment()
-    workdir = Path(WORKDIR.value).expanduser()
+    workdir = Path(flags.FLAGS.workdir).expanduser()
 
     # Imported late: a mistake in the flags is told at once, and not after the seconds that JAX takes to load.
     from data_pipeline.prepare import prepare
@@ -41,13 +45,15 @@ def main(_: list[str]) -> int:
     from lm.sharding import make_mesh
     from lm.train import Interrupted, train
 
+    cache = Path(flags.FLAGS.cache).expanduser()
+    cli.remember_compilations(cache)
     with open_workdir(workdir, experiment):
         mesh = make_mesh(experiment.mesh)
-        prepared = prepare(experiment.data, experiment.model.vocab_size, Path(CACHE.value).expanduser())
+        prepared = prepare(experiment.data, experiment.model.vocab_size, cache)
         prepared.tokenizer.save(workdir / "tokenizer")
         stage = pretraining(experiment, prepared, mesh)
         try:
-            train(experiment, stage, mesh, workdir, PRICE.value)
+            train(experiment, stage, mesh, workdir, flags.FLAGS.dollars_per_hour)
         except Interrupted as stop:
             print(stop, file=sys.stderr)
             return 128 + stop.signum
@@ -57,4 +63,5 @@ def main(_: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    define_flags()
+    cli.run(main, config.check_overrides)

@@ -46,7 +46,7 @@ def open_workdir(path: Path, config: Experiment) -> IO[str]:
         raise UserError(f"another process is training in {path}: wait for it or choose another --workdir") from None
     here = json.loads(json.dumps(dataclasses.asdict(config)))
     file = path / "config.json"
-    if file.exists():
+    if file.exists() and (path / "metrics.jsonl").exists():  # nothing is lost where no step was made
         there = read_config(path)
         differ = [line for line in differences(there, here) if line.split(".")[0].split(":")[0] not in HARDWARE]
         if differ:

@@ -44,6 +44,7 @@ PARAMETER_AXES: dict[str, tuple[str | None, ...]] = {
     "attention.output.kernel": ("heads", "embed"),
     "attention.output.bias": (None,),
     "mlp.gate.kernel": ("embed", "mlp"),
+    "mlp.gate.bias": ("mlp",),
     "mlp.up.kernel": ("embed", "mlp"),
     "mlp.up.bias": ("mlp",),
     "mlp.down.kernel": ("mlp", "embed"),

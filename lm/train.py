@@ -69,7 +69,7 @@ def train_step(
         grads, metrics = accumulated(part, batch, accumulate)
     updates, optimizer_state = optimizer.update(grads, state.optimizer, state.model)
     model = optax.apply_updates(state.model, updates)
-    return TrainState(model, optimizer_state), {**metrics, "gradient_norm": optax.global_norm(grads)}
+    return TrainState(model, optimizer_state), {**metrics, "gradient_norm": optax.tree.norm(grads)}
 
 
 def accumulated(
@@ -89,8 +89,8 @@ def accumulated(
     shapes = jax.eval_shape(part, jax.tree.map(lambda x: x[0], pieces))
     (grads, metrics), _ = jax.lax.scan(add, jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), shapes), pieces)
     weight = metrics.pop("weight")
-    mean = partial(jnp.divide, x2=jnp.maximum(weight, 1.0))
-    return jax.tree.map(mean, grads), {**jax.tree.map(mean, metrics), "weight": weight}
+    grads, metrics = jax.tree.map(lambda total: total / jnp.maximum(weight, 1.0), (grads, metrics))
+    return grads, {**metrics, "weight": weight}
 
 
 def abstract_state(config: Experiment, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
@@ -119,20 +119,11 @@ def train(
         try:
             while run.at < config.steps:
                 run.advance()
-                last = run.at == config.steps
-                saves, evaluates, samples = (
-                    last or (every > 0 and run.at % every == 0)
-                    for every in (config.checkpoint.every, config.evaluate.every, config.sample.every)
-                )
-                if saves or evaluates or stop.signum:
-                    run.save()
-                if evaluates and not stop.signum:
-                    run.evaluate()
-                if (samples or run.at == 1) and not stop.signum:
-                    run.sample()
-                if stop.signum and not last:
+                stopping = stop.signum is not None and run.at < config.steps
+                run.after_step(stopping)
+                if stopping:
                     run.finish()
-                    raise Interrupted(stop.signum, run.at)
+                    raise Interrupted(stop.signum or 0, run.at)
             run.finish()
             return run.state.model
         finally:
@@ -182,10 +173,25 @@ class Run:
             self._catch_up()
 
     def _catch_up(self) -> None:
-        """Do what the run was killed before doing: the evaluation that follows a save."""
-        every = self.config.evaluate.every
-        if (self.at == self.config.steps or (every and self.at % every == 0)) and self.at not in self.writer.evaluations.steps:
+        """Do what the run was killed before doing: the evaluation and the samples that follow a save."""
+        if self._due(self.config.evaluate.every) and self.at not in self.writer.evaluations.steps:
             self.evaluate()
+        if self._due(self.config.sample.every) and self.at not in self.writer.samples.steps:
+            self.sample()
+
+    def _due(self, every: int) -> bool:
+        """Whether something that happens every so many steps, and at the end, happens after this one."""
+        return self.at == self.config.steps or (every > 0 and self.at % every == 0)
+
+    def after_step(self, stopping: bool) -> None:
+        """Save, evaluate, sample, as the experiment says; only save when the run is about to stop."""
+        evaluates = self._due(self.config.evaluate.every)
+        if evaluates or stopping or self._due(self.config.checkpoint.every):
+            self.save()
+        if evaluates and not stopping:
+            self.evaluate()
+        if (self._due(self.config.sample.every) or self.at == 1) and not stopping:
+            self.sample()
 
     def advance(self) -> None:
         """Dispatch the next step, then report the one before it while the devices work."""

@@ -34,6 +34,8 @@ def generate(
     `on_tokens(row, tokens)` is called with each row's new tokens after every chunk. Raises `UserError` for an empty
     prompt and for one that fills the context.
     """
+    if not prompts:
+        return []
     config = model.config
     lengths = np.array([len(prompt) for prompt in prompts], np.int32)
     for length in lengths:

@@ -55,7 +55,17 @@ def llama3(layers: int, width: int, heads: int, mlp_width: int, rope_factor: flo
 
 def tiny() -> ModelConfig:
     """About a million parameters: learns in minutes on two CPU cores."""
-    return ModelConfig(vocab_size=2048, context_length=256, layers=4, width=128, heads=4, kv_heads=4, mlp_width=352)
+    return ModelConfig(
+        vocab_size=2048,
+        context_length=256,
+        layers=4,
+        width=128,
+        heads=4,
+        kv_heads=4,
+        mlp_width=512,
+        activation="relu2",  # two thirds of SwiGLU's matrix products, and no exponentials: much faster on a CPU
+        qk_norm=True,
+    )
 
 
 def picture() -> ModelConfig:

@@ -4,7 +4,7 @@ import math
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from ngram import ByteNgram, bits_per_byte, xz_bits_per_byte
 
@@ -43,6 +43,7 @@ def test_without_training_all_bytes_are_equal():
     assert bits_per_byte([], [b"any text"], 4) == pytest.approx(8)
 
 
+@settings(deadline=None)
 @given(TEXTS, TEXT, st.integers(1, 4), st.sampled_from(b"abcz"))
 def test_equals_the_slow_version(documents, context, order, byte):
     model = ByteNgram(documents, order)
@@ -50,12 +51,14 @@ def test_equals_the_slow_version(documents, context, order, byte):
     assert model.probability(context, byte) == pytest.approx(slow_probability(documents, used, byte))
 
 
+@settings(deadline=None)
 @given(TEXTS, TEXT, st.integers(1, 4))
 def test_probabilities_sum_to_one(documents, context, order):
     model = ByteNgram(documents, order)
     assert sum(model.probability(context, byte) for byte in range(256)) == pytest.approx(1)
 
 
+@settings(deadline=None)
 @given(TEXTS, st.lists(TEXT, min_size=1, max_size=3).filter(any), st.integers(1, 4))
 def test_bits_are_those_of_each_byte_given_those_before_it(train, test, order):
     bits = [

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_pipeline.errors import UserError
@@ -40,6 +40,7 @@ def pairs_of(plan: Plan, row: int) -> list[tuple[int, int]]:
     return [(document, pair) for document, start, stop in pieces_of(plan, row) for pair in range(start, stop)]
 
 
+@settings(deadline=None)
 @given(LENGTHS, ROW_LENGTH, SEED, st.sampled_from(["whole", "split"]))
 def test_each_pair_is_in_exactly_one_row_once(lengths, row_length, seed, packing):
     plan = plan_rows(np.array(lengths, np.int32), row_length, packing, seed)
@@ -51,6 +52,7 @@ def test_each_pair_is_in_exactly_one_row_once(lengths, row_length, seed, packing
     assert all(stop > start for row in range(len(plan)) for _, start, stop in pieces_of(plan, row))
 
 
+@settings(deadline=None)
 @given(LENGTHS, ROW_LENGTH, SEED)
 def test_split_is_concatenation_cut_at_the_row_length(lengths, row_length, seed):
     plan = plan_rows(np.array(lengths, np.int32), row_length, "split", seed)
@@ -60,6 +62,7 @@ def test_split_is_concatenation_cut_at_the_row_length(lengths, row_length, seed)
     assert [pairs_of(plan, row) for row in range(len(plan))] == expected
 
 
+@settings(deadline=None)
 @given(LENGTHS, ROW_LENGTH, SEED)
 def test_whole_cuts_only_documents_longer_than_a_row(lengths, row_length, seed):
     plan = plan_rows(np.array(lengths, np.int32), row_length, "whole", seed)
@@ -71,6 +74,7 @@ def test_whole_cuts_only_documents_longer_than_a_row(lengths, row_length, seed):
         assert sorted(pieces[document]) == [(cut, min(cut + row_length, length - 1)) for cut in cuts]
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(2, 41), min_size=1, max_size=60), SEED)
 def test_whole_is_best_fit(lengths, seed):
     """Every document goes to the row with the least room that holds it: the fills of a search through all rows."""
@@ -156,6 +160,7 @@ def test_the_empty_row_is_all_padding():
     assert all(array.shape == (5,) for array in row.values())
 
 
+@settings(deadline=None)
 @given(LENGTHS, ROW_LENGTH, SEED, st.sampled_from(["whole", "split"]))
 def test_rows_hold_the_tokens_of_the_plan(lengths, row_length, seed, packing):
     documents = ListDocuments(lengths)

@@ -12,6 +12,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from absl import flags
+
 ROOT = Path(__file__).resolve().parents[2]
 
 _context = multiprocessing.get_context("forkserver")
@@ -60,6 +62,8 @@ def _run(module: str, arguments: tuple[str, ...], log: str, cwd: str) -> None:
     os.dup2(descriptor, 2)
     sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
     sys.argv = [module, *arguments]
-    from launch import cli
+    from launch import cli, config
 
-    cli.run(importlib.import_module(module).main)
+    program = importlib.import_module(module)
+    program.define_flags()
+    cli.run(program.main, config.check_overrides if "config" in flags.FLAGS else None)

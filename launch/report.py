@@ -1,0 +1,146 @@
+"""A page about a run, to be read by people: what it learnt, how its writing got better, and what it knows.
+
+    python -m launch.report --workdir=runs/course
+
+writes `runs/course/report.html`, one file without outside parts, and `recall.json` for a run on the school.
+"""
+
+import base64
+import html
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from data_pipeline.errors import UserError
+from launch import cli
+from lm.metrics import duration, read_json_lines
+
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 56rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
+h1 { margin-bottom: 0 } h2 { margin-top: 2.5rem }
+img { max-width: 100% }
+table { border-collapse: collapse; margin: 1rem 0 }
+th, td { text-align: left; padding: .3rem 1rem .3rem 0; border-bottom: 1px solid #ddd; vertical-align: top }
+td.number { text-align: right; font-variant-numeric: tabular-nums }
+.text { white-space: pre-wrap; font-family: ui-monospace, monospace; font-size: .85rem }
+.prompt { color: #777 }
+.note { color: #555 }
+"""
+
+
+def define_flags() -> None:
+    """The flags of this program."""
+    flags.DEFINE_string("workdir", None, "The folder of the run.")
+
+
+def main(_: list[str]) -> None:
+    """Measure recall where the run learnt the school, then write the page."""
+    if not flags.FLAGS.workdir:
+        raise UserError("--workdir is missing: name the folder of a run, such as --workdir=runs/course")
+    workdir = Path(flags.FLAGS.workdir).expanduser()
+
+    from launch.figures import loss_figure, recall_figure
+    from launch.workdir import read_config
+
+    cli.remember_compilations(Path(cli.CACHE))
+    config = read_config(workdir)
+    steps = read_json_lines(workdir / "metrics.jsonl")
+    if not steps:
+        raise UserError(f"{workdir} has no steps yet: train first (python -m launch.train)")
+    loss_figure(workdir)
+    recall = measure_recall(workdir, config) if "school" in config["data"]["sources"] else []
+    if recall:
+        recall_figure(workdir, recall)
+    path = workdir / "report.html"
+    path.write_text(page(workdir, config, steps, recall), encoding="utf-8")
+    print(f"wrote {path}")
+
+
+def measure_recall(workdir: Path, config: dict[str, Any]) -> list[dict[str, Any]]:
+    """Ask the newest model for facts of the school, told and never told; a dict of `Recall` for each frequency."""
+    from tqdm import tqdm
+
+    from data_pipeline.school.world import SchoolConfig
+    from launch.workdir import load_model
+    from lm.recall import school_recall
+
+    values = config["data"]["school"]
+    school = SchoolConfig(**{**values, "frequencies": tuple(values["frequencies"])})
+    model, tokenizer, _ = load_model(workdir)
+    with tqdm(desc="asking for facts", unit=" sentences") as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        recall = [asdict(entry) for entry in school_recall(model, tokenizer, school, on_progress=progress)]
+    (workdir / "recall.json").write_text(json.dumps(recall, indent=2) + "\n")
+    return recall
+
+
+def page(workdir: Path, config: dict[str, Any], steps: list[dict[str, Any]], recall: list[dict[str, Any]]) -> str:
+    """The whole page."""
+    parts = [
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(workdir.name)}</title><style>{STYLE}</style>",
+        f"<h1>{html.escape(workdir.name)}</h1>",
+        f"<p class=note>{_summary(config, steps, read_json_lines(workdir / 'evaluations.jsonl'))}</p>",
+        "<h2>Loss</h2>",
+        _image(workdir / "loss.png", "training and validation loss against steps"),
+        "<h2>What it wrote</h2><p class=note>The same prompts and the same random numbers, as training went on.</p>",
+        *_samples(read_json_lines(workdir / "samples.jsonl")),
+    ]
+    if recall:
+        parts += [
+            "<h2>What it knows</h2><p class=note>Facts of the school, by the number of training documents that tell them. "
+            "Each is compared with the same sentence about seven other values: <i>preferred</i> is the share of "
+            "comparisons that the fact wins (chance 50%), <i>first</i> the share of facts that win all seven (chance 12.5%). "
+            "Nobody can know what was never told: that row must stay at chance.</p>",
+            _image(workdir / "recall.png", "recall against how often a fact was told"),
+            "<table><tr><th>told in documents<th>facts<th>preferred<th>first</tr>",
+            *(
+                f"<tr><td class=number>{r['frequency'] or 'never'}<td class=number>{r['facts']}"
+                f"<td class=number>{r['preferred']:.1%}<td class=number>{r['first']:.1%}</tr>"
+                for r in recall
+            ),
+            "</table>",
+        ]
+    parts += ["<h2>The experiment</h2>", f"<pre class=text>{html.escape(json.dumps(config, indent=2))}</pre>"]
+    return "\n".join(parts) + "\n"
+
+
+def _summary(config: dict[str, Any], steps: list[dict[str, Any]], evaluations: list[dict[str, Any]]) -> str:
+    last = steps[-1]
+    tokens = last["step"] * config["batch_size"] * config["model"]["context_length"]
+    text = (
+        f"Read {html.escape(', '.join(config['data']['sources']))}: {last['step']:,} of {config['steps']:,} steps, "
+        f"{tokens:,} tokens in {duration(last['seconds'])}; training loss {steps[0]['loss']:.2f} to {last['loss']:.2f}."
+    )
+    if evaluations:
+        end, best = evaluations[-1], min(evaluations, key=lambda record: record["loss"])
+        text += f" Held-out text: {end['loss']:.3f} nats per token, {end['bits_per_byte']:.3f} bits per byte"
+        text += "." if best is end else f" (best: {best['bits_per_byte']:.3f} at step {best['step']})."
+    if "dollars" in last:
+        text += f" Cost: ${last['dollars']:,.2f}."
+    return text
+
+
+def _image(path: Path, description: str) -> str:
+    data = base64.b64encode(path.read_bytes()).decode()
+    return f'<img src="data:image/png;base64,{data}" alt="{html.escape(description)}">'
+
+
+def _samples(samples: list[dict[str, Any]]) -> list[str]:
+    rows = [
+        f"<tr><td class=number>{s['step']}<td class=text><span class=prompt>{html.escape(s['prompt'])}</span>"
+        f"{html.escape(s['text'])}</tr>"
+        for s in samples
+    ]
+    return ["<table><tr><th>step<th>text</tr>", *rows, "</table>"]
+
+
+if __name__ == "__main__":
+    define_flags()
+    cli.run(main)

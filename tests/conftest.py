@@ -1,0 +1,29 @@
+"""Eight simulated CPU devices for the tests of meshes. Tests that use one device run as before.
+
+Set through `jax.config`, not `XLA_FLAGS`, so that programs which tests start see the machine as it is.
+"""
+
+import os
+
+import hypothesis
+import jax
+import pytest
+
+if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+    jax.config.update("jax_num_cpu_devices", 8)
+# A GPU multiplies float32 matrices in TF32 unless told otherwise; the references are exact. No effect on a CPU.
+jax.config.update("jax_default_matmul_precision", "highest")
+
+# The first example of a property compiles; the rest take a millisecond.
+hypothesis.settings.register_profile("compiling", deadline=None)
+hypothesis.settings.load_profile("compiling")
+
+
+@pytest.fixture
+def eight_devices() -> list[jax.Device]:
+    """The simulated devices."""
+    if jax.default_backend() != "cpu":
+        pytest.skip(f"meshes are simulated with CPU devices and the default backend is {jax.default_backend()}")
+    if len(jax.devices()) < 8:
+        pytest.skip(f"XLA_FLAGS asks for {len(jax.devices())} CPU devices and the tests of meshes need 8")
+    return jax.devices()[:8]

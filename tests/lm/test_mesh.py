@@ -1,0 +1,94 @@
+"""The same run on any mesh of simulated devices: data, fsdp and tensor parallelism change the speed, not the losses."""
+
+from functools import partial
+
+import jax
+import numpy as np
+import pytest
+
+from lm import sharding
+from lm.experiment import Experiment
+from lm.model.config import ModelConfig
+from lm.objectives.next_token import NextTokenConfig, next_token
+from lm.optimizer import OptimizerConfig, make_optimizer
+from lm.sharding import MeshConfig, make_mesh
+from lm.train import abstract_state, init_state, train_step
+
+STEPS = 5
+MODELS = {
+    "llama": ModelConfig(vocab_size=64, context_length=32, layers=2, width=32, heads=4, kv_heads=2, mlp_width=64),
+    "gpt2": ModelConfig(
+        vocab_size=64,
+        context_length=32,
+        layers=2,
+        width=32,
+        heads=4,
+        kv_heads=4,
+        mlp_width=64,
+        positions="learned",
+        norm="layernorm",
+        activation="gelu",
+        biases=True,
+        layer_loop="scan",
+        remat="block",
+        tied_head=False,
+    ),
+}
+
+
+def losses(model: ModelConfig, optimizer_name: str, mesh_config: MeshConfig, devices, accumulate: int) -> list[tuple[float, float]]:
+    config = Experiment(
+        steps=STEPS,
+        batch_size=16,
+        model=model,
+        optimizer=OptimizerConfig(name=optimizer_name, learning_rate=1e-2, warmup_steps=1),
+    )
+    optimizer = make_optimizer(config.optimizer, config.steps)
+    mesh = make_mesh(mesh_config, devices)
+    with jax.set_mesh(mesh):
+        abstract = abstract_state(config, optimizer, mesh)
+        shardings = jax.tree.map(lambda x: x.sharding, abstract)
+        init = partial(init_state, config=config, optimizer=optimizer)
+        state = jax.jit(init, out_shardings=shardings)(jax.random.key(0))
+        objective = partial(next_token, config=NextTokenConfig(chunk=8))
+        step = jax.jit(
+            partial(train_step, objective=objective, optimizer=optimizer, accumulate=accumulate),
+            out_shardings=(shardings, None),
+            donate_argnums=0,
+        )
+        chance = np.random.default_rng(0)
+        found = []
+        for _ in range(STEPS):
+            tokens = chance.integers(0, 8, (16, 33), dtype=np.int32)  # 8 of 64 symbols: something to learn
+            batch = {
+                "tokens": tokens[:, :-1],
+                "labels": tokens[:, 1:],
+                "positions": np.tile(np.arange(32, dtype=np.int32), (16, 1)),
+                "segment_ids": np.tile(np.repeat(np.arange(2, dtype=np.int32), 16), (16, 1)),
+                "loss_mask": chance.random((16, 32)) < 0.8,
+            }
+            state, metrics = step(state, sharding.put_batch(mesh, batch, 16))
+            found.append((float(metrics["loss"]), float(metrics["gradient_norm"])))
+        for leaf, wanted in zip(jax.tree.leaves(state), jax.tree.leaves(shardings), strict=True):
+            assert leaf.sharding.is_equivalent_to(wanted, leaf.ndim)
+    return found
+
+
+def agree(name: str, optimizer: str, mesh: MeshConfig, devices, accumulate: int = 1) -> None:
+    wanted = losses(MODELS[name], optimizer, MeshConfig(), devices[:1], accumulate=1)
+    assert wanted[-1][0] < wanted[0][0] - 0.5  # it learns
+    found = losses(MODELS[name], optimizer, mesh, devices, accumulate)
+    np.testing.assert_allclose(found, wanted, rtol=2e-4)
+
+
+@pytest.mark.parametrize(
+    "mesh",
+    [MeshConfig(data=8), MeshConfig(data=1, fsdp=8), MeshConfig(data=1, fsdp=4, tensor=2)],
+    ids=["data=8", "fsdp=8", "fsdp=4,tensor=2"],
+)
+def test_every_mesh_gives_the_losses_of_one_device(mesh, eight_devices):
+    agree("llama", "adamw", mesh, eight_devices)
+
+
+def test_so_do_other_shapes_muon_and_accumulation(eight_devices):
+    agree("gpt2", "muon", MeshConfig(data=2, fsdp=2, tensor=2), eight_devices, accumulate=2)

@@ -1,0 +1,188 @@
+"""The Transformer against a slow numpy version; scan, remat, cache and packing against the plain forward pass."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+from tiny_models import CONFIGS, abstract, build, quick_jit, small, tokens_of, with_config
+
+from lm.model.cache import KVCache, empty_cache, write
+from lm.model.transformer import Transformer
+
+forward = quick_jit(lambda model, *args: model(*args)[0])
+cached = quick_jit(lambda model, tokens, positions, cache: model(tokens, positions, cache=cache))
+
+# Three packed documents, padding at the end of the second row.
+POSITIONS = np.array([[*range(4), *range(9), *range(3)], [*range(10), *range(4), 0, 1]], np.int32)
+SEGMENTS = np.array([[1] * 4 + [2] * 9 + [3] * 3, [1] * 10 + [2] * 4 + [0] * 2], np.int32)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_logits_are_those_of_the_slow_version(name):
+    model = build(CONFIGS[name])
+    tokens = tokens_of(model.config, 2, 16)
+    got = forward(model, tokens)
+    assert got.shape == (2, 16, model.config.vocab_size)
+    assert got.dtype == jnp.float32
+    expected = reference.forward(model, tokens)
+    assert np.abs(expected).max() > 1  # else any model would pass
+    np.testing.assert_allclose(got, expected, atol=1e-4, rtol=0)
+
+    for positions, segments in ((POSITIONS, SEGMENTS), (POSITIONS + 7, SEGMENTS)):
+        got = forward(model, tokens, positions, segments)
+        np.testing.assert_allclose(got, reference.forward(model, tokens, positions, segments), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_packed_documents_are_each_document_alone(name):
+    model = build(CONFIGS[name])
+    tokens = tokens_of(model.config, 2, 16)
+    packed = forward(model, tokens, POSITIONS, SEGMENTS)
+    alone = np.zeros_like(tokens)  # padded on the right, which a causal model cannot see
+    alone[0, :9] = tokens[0, 4:13]
+    alone[1, :4] = tokens[1, 10:14]
+    expected = forward(model, alone)
+    np.testing.assert_allclose(packed[0, 4:13], expected[0, :9], atol=2e-5)
+    np.testing.assert_allclose(packed[1, 10:14], expected[1, :4], atol=2e-5)
+
+
+def compiled_loss(model: Transformer, tokens: np.ndarray):
+    def loss(model, tokens):
+        return jnp.mean(jax.nn.log_softmax(model(tokens)[0])[..., 0])
+
+    return quick_jit(jax.value_and_grad(loss)).lower(model, tokens).compile()
+
+
+def assert_same(got, expected, atol=1e-5, rtol=1e-4):
+    for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(one, other, atol=atol, rtol=rtol)
+
+
+def test_scanned_layers_compute_what_unrolled_ones_do():
+    model = build(small(layers=4, windows=(0, 4), kv_heads=2, biases=True, qk_norm=True))
+    tokens = tokens_of(model.config, 2, 12)
+    expected = compiled_loss(model, tokens)(model, tokens)
+    for remat in ("none", "block"):
+        scanned = with_config(model, layer_loop="scan", remat=remat)
+        assert_same(compiled_loss(scanned, tokens)(scanned, tokens), expected)
+
+    positions = np.tile(np.arange(12), (2, 1))
+    expected, got = (
+        cached(m, tokens, positions, empty_cache(m.config, 2, 14))
+        for m in (model, with_config(model, layer_loop="scan"))
+    )
+    assert got[1].keys.shape == got[1].values.shape == (4, 2, 14, 2, 8)
+    assert_same(got, expected)
+
+
+def test_a_scanned_program_does_not_grow_with_depth():
+    def operations(**changes) -> int:
+        config = small(windows=(0, 4), **changes)
+        program = forward.lower(abstract(config), tokens_of(config, 1, 8))
+        return program.as_text().count("dot_general")
+
+    assert operations(layer_loop="scan", layers=8) == operations(layer_loop="scan", layers=2)
+    assert operations(layer_loop="unrolled", layers=8) > 3 * operations(layer_loop="unrolled", layers=2)
+
+
+def test_remat_changes_the_work_and_not_the_result():
+    model = build(small(windows=(0, 3), activation="gelu"))
+    tokens = tokens_of(model.config, 2, 32)
+    work, expected = {}, None
+    for remat in ("none", "dots", "block"):
+        changed = with_config(model, remat=remat)
+        compiled = compiled_loss(changed, tokens)
+        work[remat] = compiled.cost_analysis()["flops"]
+        got = compiled(changed, tokens)
+        expected = expected or got
+        assert_same(got, expected, atol=1e-6)
+    assert work["none"] < work["dots"] < work["block"]
+    assert work["block"] > 1.2 * work["none"]  # one more forward pass of the blocks: 4/3 but for the head
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_prefill_and_decode_with_a_cache_are_the_full_forward_pass(name):
+    model = build(CONFIGS[name])
+    lengths, slots = np.array([9, 1]), 16
+    tokens = tokens_of(model.config, 2, slots)
+    full = np.asarray(forward(model, tokens))
+
+    read = np.arange(10) < lengths[:, None]
+    prompt = np.where(read, tokens[:, :10], 0)
+    positions = np.where(read, np.arange(10), slots)  # padding goes past the last slot
+    logits, cache = cached(model, prompt, positions, empty_cache(model.config, 2, slots))
+    for row, length in enumerate(lengths):
+        np.testing.assert_allclose(logits[row, :length], full[row, :length], atol=1e-4)
+
+    for steps in range(15):  # each row goes on from its own length; one that is at its end writes past the last slot
+        at = lengths + steps
+        token = np.take_along_axis(tokens, np.minimum(at, slots - 1)[:, None], axis=1)
+        logits, cache = cached(model, token, at[:, None], cache)
+        for row in np.flatnonzero(at < slots):
+            np.testing.assert_allclose(logits[row, 0], full[row, at[row]], atol=1e-4)
+
+
+def test_padding_leaves_no_trace_in_the_cache():
+    config = CONFIGS["qwen3"]
+    positions = np.array([[0, 1, 2, 6, 6, 6]])
+    _, cache = cached(build(config), tokens_of(config, 1, 6), positions, empty_cache(config, 1, 6))
+    assert isinstance(cache, KVCache)
+    assert np.all(np.asarray(cache.keys[:, :, 3:]) == 0)
+    assert np.all(np.any(np.asarray(cache.keys[:, :, :3]) != 0, axis=(-1, -2)))
+
+
+def test_write_against_a_loop():
+    rng = np.random.default_rng(0)
+    slots, new = rng.standard_normal((3, 8, 2, 4)), rng.standard_normal((3, 5, 2, 4))
+    positions = np.array([[0, 1, 2, 3, 4], [7, 8, 9, 100, 3], [5, 2, 8, 8, 8]])
+    expected = slots.copy()
+    for row in range(3):
+        for t in range(5):
+            if positions[row, t] < 8:
+                expected[row, positions[row, t]] = new[row, t]
+    np.testing.assert_allclose(write(jnp.asarray(slots), jnp.asarray(new), jnp.asarray(positions)), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "qwen3"])
+def test_bfloat16_runs_and_is_near(name):
+    model = build(CONFIGS[name])
+    tokens = tokens_of(model.config, 2, 16)
+    half = with_config(model, compute_dtype="bfloat16")
+    expected, got = forward(model, tokens), forward(half, tokens)
+    assert got.dtype == jnp.float32
+    error = np.asarray(got - expected)
+    assert 1e-4 < np.sqrt(np.mean(error**2)) < 0.02 * np.std(expected)  # rounded to 8 bits at each step, and no worse
+    hidden, cache = jax.eval_shape(
+        lambda m: m.hidden(tokens, np.tile(np.arange(16), (2, 1)), cache=empty_cache(m.config, 2, 16)), half
+    )
+    assert hidden.dtype == cache.keys.dtype == cache.values.dtype == jnp.bfloat16
+
+
+def test_parameters_start_as_said():
+    config = small(
+        layers=8, width=64, mlp_width=256, biases=True, norm="layernorm", vocab_size=500, positions="learned"
+    )
+    for init_std in (0.02, 0.0):
+        model = quick_jit(Transformer, static_argnums=1)(jax.random.key(0), replace(config, init_std=init_std))
+        for leaf, std in (
+            (model.token_embedding, init_std or 64**-0.5),
+            (model.position_embedding, init_std or 64**-0.5),
+            (model.blocks.attention.query.kernel, init_std or 64**-0.5),
+            (model.blocks.mlp.gate.kernel, init_std or 64**-0.5),
+            (model.blocks.attention.output.kernel, (init_std or 64**-0.5) / 4),  # 1 / sqrt(2 L), as GPT-2
+            (model.blocks.mlp.down.kernel, (init_std or 256**-0.5) / 4),
+        ):
+            assert np.std(leaf) == pytest.approx(std, rel=0.05)
+            assert abs(np.mean(leaf)) < 0.1 * std
+        kernels = np.asarray(model.blocks.mlp.up.kernel)
+        assert not np.allclose(kernels[0], kernels[1])  # each layer has numbers of its own
+        assert not np.any(model.blocks.mlp.up.bias)
+        assert np.all(np.asarray(model.final_norm.scale) == 1)
+
+
+def test_parameters_in_bfloat16():
+    config = small(param_dtype="bfloat16", biases=True, norm="layernorm", positions="learned", tied_head=False)
+    assert {leaf.dtype for leaf in jax.tree.leaves(abstract(config))} == {jnp.dtype(jnp.bfloat16)}
