@@ -56,7 +56,9 @@ def check_documents(config: DocumentsConfig) -> None:
     if not config.sources:
         raise UserError("data.sources is empty: name at least one source, such as school or a file")
     if repeated := {source for source in config.sources if config.sources.count(source) > 1}:
-        raise UserError(f"data.sources names {', '.join(sorted(repeated))} twice: use data.weights to draw more from it")
+        raise UserError(
+            f"data.sources names {', '.join(sorted(repeated))} twice: use data.weights to draw more from it"
+        )
     if config.weights and len(config.weights) != len(config.sources):
         raise UserError(
             f"data.weights has {len(config.weights)} numbers for {len(config.sources)} data.sources: one for each, or none"

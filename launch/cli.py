@@ -21,7 +21,8 @@ CACHE = os.environ.get("TRIVIUM_CACHE", "~/.cache/trivium")
 def run(main: Callable[[list[str]], int | None], check: Callable[[list[str]], None] | None = None) -> None:
     """Parse absl flags, call `main(positional_arguments)`, and exit with its return value (None: 0).
 
-    `check(argv)` looks at the arguments before absl does. A `UserError`, a flag that absl refuses, and a disk or permission error end as one line on stderr and exit code 2.
+    `check(argv)` looks at the arguments before absl does. A `UserError`, a flag that absl refuses, and a disk or permission
+    error end as one line on stderr and exit code 2.
     """
 
     def guarded(argv: list[str]) -> int:
@@ -59,7 +60,7 @@ def remember_compilations(cache: Path) -> None:
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-    """absl's parser, with its errors turned into `UserError` and with the nearest known flag named."""
+    """Absl's parser, with its errors turned into `UserError` and with the nearest known flag named."""
     try:
         return flags.FLAGS(argv)
     except flags.UnrecognizedFlagError as error:

@@ -84,7 +84,7 @@ def check_overrides(argv: list[str]) -> None:
 
 
 def _check_value(key: str, default: Any, text: str) -> None:
-    """absl would refuse the same values, but less plainly."""
+    """Absl would refuse the same values, but less plainly."""
     if type(default) in (int, float):
         try:
             type(default)(text)

@@ -3,18 +3,26 @@
     python -m launch.generate --workdir=runs/a --prompt="Orson Kovats was born in" --temperature=0.7 --samples=3
     python -m launch.generate --workdir=runs/a --prompt="The assert statement" --top_k=50 --seed=1 --tokens=200
 
+    python -m launch.generate --workdir=runs/a --prompt="Orson Kovats was born in" --top=5 --step=60
+
 A base model is an autocomplete: it goes on from the prompt, whatever it says. The same seed writes the same text; another
-one another. Text appears as it is written when there is one sample.
+one another. Text appears as it is written when there is one sample. `--top` shows what the model expects instead, before
+and after some training with `--step`.
 """
 
 import codecs
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from data_pipeline.errors import UserError
+from data_pipeline.tokenizer import Tokenizer
 from launch import cli
+
+if TYPE_CHECKING:  # JAX is imported late
+    from lm.model.transformer import Transformer
 
 
 def define_flags() -> None:
@@ -27,6 +35,9 @@ def define_flags() -> None:
     flags.DEFINE_float("temperature", 0.8, "Below 1: safer words; above: wilder; 0: always the most likely.")
     flags.DEFINE_integer("top_k", 0, "Choose among the k most likely tokens only; 0: among all.")
     flags.DEFINE_float("top_p", 1.0, "Choose among the fewest tokens that together have this probability.")
+    flags.DEFINE_integer(
+        "top", 0, "Write nothing; show the so many likeliest next tokens at every place of the prompt."
+    )
     flags.DEFINE_integer("seed", 0, "The same seed gives the same text.")
 
 
@@ -35,11 +46,9 @@ def main(_: list[str]) -> None:
     options = flags.FLAGS
     if not options.workdir:
         raise UserError("--workdir is missing: name the folder of a run, such as --workdir=runs/course")
-    for name in ("samples", "tokens"):
-        if options[name].value < 1:
-            raise UserError(f"--{name}={options[name].value}: must be at least 1")
-    if options.seed < 0:
-        raise UserError(f"--seed={options.seed}: must not be negative")
+    for name, least in (("samples", 1), ("tokens", 1), ("seed", 0), ("top", 0)):
+        if getattr(options, name) < least:
+            raise UserError(f"--{name}={getattr(options, name)}: must be at least {least}")
 
     from launch.workdir import load_model
     from lm.inference.generate import generate
@@ -51,6 +60,9 @@ def main(_: list[str]) -> None:
     model, tokenizer, step = load_model(Path(options.workdir).expanduser(), options.step)
     print(f"{options.workdir} at step {step}, seed {options.seed}", file=sys.stderr)
     prompt = [tokenizer.document_start, *tokenizer.encode(options.prompt)]
+    if options.top:
+        print(predictions(model, tokenizer, prompt, options.top))
+        return
     stream = codecs.getincrementaldecoder("utf-8")("replace")  # a character may be spread over several tokens
 
     def show(_: int, tokens: list[int]) -> None:
@@ -72,6 +84,21 @@ def main(_: list[str]) -> None:
     else:
         for number, tokens in enumerate(texts, 1):
             print(f"--- {number}\n{options.prompt}{tokenizer.decode(tokens)}")
+
+
+def predictions(model: "Transformer", tokenizer: Tokenizer, prompt: list[int], top: int) -> str:
+    """A line for each token of the prompt: the `top` likeliest tokens to follow it, with their probabilities."""
+    import jax
+    import jax.numpy as jnp
+
+    logits, _ = jax.jit(lambda model, tokens: model(tokens))(model, jnp.array([prompt]))
+    probabilities, tokens = jax.lax.top_k(jax.nn.softmax(logits[0]), min(top, logits.shape[-1]))
+    lines = []
+    for at, token in enumerate(prompt):
+        guesses = zip(tokens[at].tolist(), probabilities[at].tolist(), strict=True)
+        shown = "  ".join(f"{tokenizer.piece(guess)!r} {probability:.1%}" for guess, probability in guesses)
+        lines.append(f"{tokenizer.piece(token)!r:>20} -> {shown}")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

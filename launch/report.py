@@ -8,6 +8,7 @@ writes `runs/course/report.html`, one file without outside parts, and `recall.js
 import base64
 import html
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,10 @@ def page(workdir: Path, config: dict[str, Any], steps: list[dict[str, Any]], rec
             ),
             "</table>",
         ]
+    parts += [
+        "<h2>The model</h2><p class=note>Every part and its shape; those of <code>blocks</code> are stacked, a layer each.</p>",
+        *_model(config["model"]),
+    ]
     parts += ["<h2>The experiment</h2>", f"<pre class=text>{html.escape(json.dumps(config, indent=2))}</pre>"]
     return "\n".join(parts) + "\n"
 
@@ -130,6 +135,19 @@ def _summary(config: dict[str, Any], steps: list[dict[str, Any]], evaluations: l
 def _image(path: Path, description: str) -> str:
     data = base64.b64encode(path.read_bytes()).decode()
     return f'<img src="data:image/png;base64,{data}" alt="{html.escape(description)}">'
+
+
+def _model(values: dict[str, Any]) -> list[str]:
+    from launch.workdir import model_config
+    from lm.model.summary import parameter_count, parameter_shapes
+
+    shapes = parameter_shapes(model_config(values))
+    rows = [
+        f"<tr><td class=text>{name}<td class=text>{' x '.join(map(str, shape))}<td class=number>{math.prod(shape):,}</tr>"
+        for name, shape in shapes.items()
+    ]
+    total = f"<tr><th>all<th><td class=number>{parameter_count(shapes):,}</tr>"
+    return ["<table><tr><th>part<th>shape<th>parameters</tr>", *rows, total, "</table>"]
 
 
 def _samples(samples: list[dict[str, Any]]) -> list[str]:

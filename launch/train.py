@@ -41,6 +41,7 @@ def main(_: list[str]) -> int:
     from data_pipeline.prepare import prepare
     from launch.figures import loss_figure
     from launch.workdir import open_workdir
+    from lm.model.summary import summary
     from lm.pretraining import pretraining
     from lm.sharding import make_mesh
     from lm.train import Interrupted, train
@@ -51,6 +52,7 @@ def main(_: list[str]) -> int:
         mesh = make_mesh(experiment.mesh)
         prepared = prepare(experiment.data, experiment.model.vocab_size, cache)
         prepared.tokenizer.save(workdir / "tokenizer")
+        print(f"model: {summary(experiment.model)}", flush=True)
         stage = pretraining(experiment, prepared, mesh)
         try:
             train(experiment, stage, mesh, workdir, flags.FLAGS.dollars_per_hour)

@@ -1,15 +1,14 @@
 """The folder of a run: one experiment each, one process at a time.
 
-    config.json         the experiment            metrics.jsonl       a line a step
-    checkpoints/        Orbax                     evaluations.jsonl   a line a validation
-    tokenizer/          to read what it wrote     samples.jsonl       a line a text
-    loss.png            the loss figure           tensorboard/
+config.json         the experiment            metrics.jsonl       a line a step
+checkpoints/        Orbax                     evaluations.jsonl   a line a validation
+tokenizer/          to read what it wrote     samples.jsonl       a line a text
+loss.png            the loss figure           tensorboard/
 """
 
 import dataclasses
 import fcntl
 import json
-import os
 from pathlib import Path
 from typing import IO, Any
 
@@ -55,7 +54,7 @@ def open_workdir(path: Path, config: Experiment) -> IO[str]:
             )
     temporary = path / "config.json.tmp"
     temporary.write_text(json.dumps(here, indent=2) + "\n")
-    os.replace(temporary, file)
+    temporary.replace(file)
     return lock
 
 
@@ -82,14 +81,13 @@ def read_config(path: Path) -> dict[str, Any]:
         raise UserError(f"{file} is damaged ({error}): restore it, or choose another --workdir") from None
 
 
-def read_model_config(path: Path) -> ModelConfig:
-    """The model's shape in a run. Raises `UserError` when there is no run, or one of another version."""
-    values = read_config(path)["model"]
+def model_config(values: dict[str, Any]) -> ModelConfig:
+    """The `model` part of a config.json. Raises `UserError` for one of another version."""
     try:
-        scaling = RopeScaling(**values.pop("rope_scaling"))
+        scaling = RopeScaling(**values["rope_scaling"])
         return ModelConfig(**{**values, "windows": tuple(values["windows"]), "rope_scaling": scaling})
     except (TypeError, KeyError) as error:
-        raise UserError(f"{path}/config.json is of another version of this project ({error})") from None
+        raise UserError(f"the run's config.json is of another version of this project ({error}): train again") from None
 
 
 def load_model(path: Path, step: int | None = None) -> tuple[Transformer, Tokenizer, int]:
@@ -97,7 +95,7 @@ def load_model(path: Path, step: int | None = None) -> tuple[Transformer, Tokeni
 
     Raises `UserError` when there is none.
     """
-    config = read_model_config(path)
+    config = model_config(read_config(path)["model"])
     device = SingleDeviceSharding(jax.devices()[0])
     shapes = jax.eval_shape(lambda: Transformer(jax.random.key(0), config))
     abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), shapes)

@@ -92,7 +92,7 @@ class Checkpoints:
         self._manager.close()
 
     def _save_error(self, error: Exception) -> UserError:
-        whole = [step for step in self._manager.all_steps(read=True)]
+        whole = self._manager.all_steps(read=True)
         last = f"the last good one is step {max(whole)}" if whole else "there is no earlier one"
         return UserError(
             f"a checkpoint could not be saved in {self.directory} ({_first_line(error)}); {last}. "

@@ -103,7 +103,9 @@ def _is_block_matrix(path: tuple[Any, ...], leaf: jax.Array) -> bool:
 
 
 def _labels(params: Any) -> Any:
-    return jax.tree_util.tree_map_with_path(lambda path, leaf: "muon" if _is_block_matrix(path, leaf) else "adam", params)
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: "muon" if _is_block_matrix(path, leaf) else "adam", params
+    )
 
 
 def _dimension_numbers(params: Any) -> Any:

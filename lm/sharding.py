@@ -112,7 +112,9 @@ def tree_shardings(mesh: Mesh, abstract: Any) -> Any:
         for axis, size in zip(axes, array.shape, strict=True):
             shards = _shards(mesh, axis)
             if size % shards:
-                raise UserError(f"{path_name(path)} has {size} along {axis!r}, which mesh {RULES[axis]}={shards} cannot divide")
+                raise UserError(
+                    f"{path_name(path)} has {size} along {axis!r}, which mesh {RULES[axis]}={shards} cannot divide"
+                )
         return NamedSharding(mesh, spec(*axes))
 
     return jax.tree_util.tree_map_with_path(leaf, abstract)

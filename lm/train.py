@@ -40,7 +40,9 @@ class Interrupted(Exception):
     """The run was asked to stop (SIGTERM or Ctrl-C) and has saved itself. `signum` says by what."""
 
     def __init__(self, signum: int, step: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(signum).name} after step {step}; run the same command again to go on")
+        super().__init__(
+            f"stopped by {signal.Signals(signum).name} after step {step}; run the same command again to go on"
+        )
         self.signum = signum
 
 
@@ -106,9 +108,7 @@ def init_state(key: jax.Array, config: Experiment, optimizer: optax.GradientTran
     return TrainState(model, optimizer.init(model))
 
 
-def train(
-    config: Experiment, stage: Stage, mesh: Mesh, workdir: Path, dollars_per_hour: float = 0.0
-) -> Transformer:
+def train(config: Experiment, stage: Stage, mesh: Mesh, workdir: Path, dollars_per_hour: float = 0.0) -> Transformer:
     """Train for `config.steps` updates, from the newest checkpoint in `workdir` if there is one, and return the model.
 
     Raises `Interrupted` after SIGTERM or Ctrl-C, once the state is saved; `UserError` when the loss is not finite or a

@@ -68,7 +68,18 @@ def test_every_part_of_lm_has_a_layer():
 
 
 def test_the_model_knows_no_text_no_flags_and_no_files():
-    allowed = {"jax", "numpy", "flax", "math", "functools", "collections", "dataclasses", "typing", "lm", "data_pipeline"}
+    allowed = {
+        "jax",
+        "numpy",
+        "flax",
+        "math",
+        "functools",
+        "collections",
+        "dataclasses",
+        "typing",
+        "lm",
+        "data_pipeline",
+    }
     for path in files("lm/model"):
         names = imported(path)
         assert {name.split(".")[0] for name in names} <= allowed, path
@@ -77,7 +88,12 @@ def test_the_model_knows_no_text_no_flags_and_no_files():
 
 def test_experiments_are_definitions_only():
     for path in files("experiments"):
-        outside = {name.split(".")[0] for name in imported(path)} - {"lm", "data_pipeline", "dataclasses", "experiments"}
+        outside = {name.split(".")[0] for name in imported(path)} - {
+            "lm",
+            "data_pipeline",
+            "dataclasses",
+            "experiments",
+        }
         assert not outside, f"{path} imports {outside}"
 
 

@@ -1,6 +1,6 @@
-"""GPT-2 (map row 6): the lecture's pretraining run, on a user's own text.
+r"""GPT-2 (map row 6): the lecture's pretraining run, on a user's own text.
 
-    python -m launch.train --config=experiments/pretrain/gpt2.py --workdir=runs/gpt2 \\
+    python -m launch.train --config=experiments/pretrain/gpt2.py --workdir=runs/gpt2 \
         --config.data.sources='fineweb/*.jsonl.zst' --dollars_per_hour=24
 
 Variants 124m (the default), 350m, 774m, 1558m. Rows of 1,024 tokens, 512 of them an update: half a million tokens, as

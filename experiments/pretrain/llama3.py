@@ -1,6 +1,6 @@
-"""Llama 3 shapes (arXiv 2407.21783) on a user's own text, parameters split over all devices.
+r"""Llama 3 shapes (arXiv 2407.21783) on a user's own text, parameters split over all devices.
 
-    python -m launch.train --config=experiments/pretrain/llama3.py:8b --workdir=runs/llama \\
+    python -m launch.train --config=experiments/pretrain/llama3.py:8b --workdir=runs/llama \
         --config.data.sources='fineweb/*.jsonl.zst' --config.data.tokenizer=llama3/tokenizer.json --config.mesh.tensor=8
 
 Variants 1b (the default), 8b, 70b, 405b. Rows of 8,192 tokens, 512 of them (4 million tokens) an update.

@@ -1,15 +1,40 @@
-"""A model of a million parameters on two CPU cores."""
+"""A million parameters on two CPU cores (map rows 3, 5, 6, 9, 10).
+
+    python -m launch.train --config=experiments/pretrain/tiny.py --workdir=runs/school
+    python -m launch.report --workdir=runs/school
+    python -m launch.train --config=experiments/pretrain/tiny.py:pydoc --workdir=runs/pydoc
+    python tests/benchmarks/pydoc.py --workdir=runs/pydoc
+
+RESULTS
+"""
 
 from data_pipeline.errors import UserError
 from data_pipeline.prepare import DocumentsConfig
-from lm.experiment import Experiment, SampleConfig
+from lm.experiment import CheckpointConfig, EvaluateConfig, Experiment, SampleConfig
 from lm.model.presets import preset
 from lm.optimizer import OptimizerConfig
 
+SCHOOL_PROMPTS = ("", "Bruno Lockwood works as a", "Orson Kovats was born in the city of", "Emily buys 3 apples and")
+PYDOC_PROMPTS = ("", 'The "assert" statement', "A list is")
+
 
 def get_config(variant: str = "school") -> Experiment:
-    """The experiment; `variant` is school or pydoc."""
+    """The experiment on the school, or on pydoc: the Python language reference."""
     if variant not in ("school", "pydoc"):
         raise UserError(f"experiments/pretrain/tiny.py has no variant {variant!r}: choose school or pydoc")
-    return Experiment(steps=800, model=preset("tiny"), data=DocumentsConfig(sources=(variant,)),
-        optimizer=OptimizerConfig(name="muon", learning_rate=4e-3), sample=SampleConfig(prompts=("",)))
+    school = variant == "school"
+    config = Experiment(
+        steps=360 if school else 300,
+        batch_size=16,
+        model=preset("tiny"),
+        data=DocumentsConfig(sources=(variant,)),
+        # So many epochs over so little text want a strong weight decay: without it the held-out loss turns up again.
+        optimizer=OptimizerConfig(
+            name="muon", learning_rate=4e-3, warmup_steps=40, weight_decay=1.0 if school else 4.0, final_fraction=0.0
+        ),
+        evaluate=EvaluateConfig(every=60),
+        sample=SampleConfig(every=60, prompts=SCHOOL_PROMPTS if school else PYDOC_PROMPTS),
+        checkpoint=CheckpointConfig(every=60),
+    )
+    config.model.vocab_size = 2048 if school else 1024  # pydoc holds too little text for more
+    return config

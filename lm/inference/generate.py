@@ -42,7 +42,9 @@ def generate(
         if length == 0:
             raise UserError("an empty prompt: give at least the document start token")
         if length >= config.context_length:
-            raise UserError(f"the prompt has {length} tokens and the model's context {config.context_length}: shorten it")
+            raise UserError(
+                f"the prompt has {length} tokens and the model's context {config.context_length}: shorten it"
+            )
     slots = min(_bucket(int(lengths.max()) + max_tokens), config.context_length)
     padded = np.zeros((len(prompts), _bucket(int(lengths.max()))), np.int32)
     positions = np.full(padded.shape, slots, np.int32)  # past the last slot: padding is not written to the cache
@@ -85,7 +87,7 @@ def prefill(
 ) -> tuple[jax.Array, KVCache]:
     """Read prompts (B, T), padded on the right to `lengths` (B,); draw each row's first token (B,)."""
     cache = empty_cache(model.config, tokens.shape[0], slots)
-    hidden, cache = model.hidden(tokens, positions, cache=cache)
+    hidden, cache = _read(model, tokens, positions, cache)
     last = jnp.take_along_axis(hidden, (lengths - 1)[:, None, None], axis=1)[:, 0]
     return draw(model.logits(last), _keys_at(keys, lengths), sampling), cache
 
@@ -99,14 +101,22 @@ def decode(
     Returns the last token and its position for each row, the cache, and all new tokens (B, CHUNK).
     """
 
-    def one(carry: tuple[jax.Array, jax.Array, KVCache], _: None) -> tuple[tuple[jax.Array, jax.Array, KVCache], jax.Array]:
+    def one(
+        carry: tuple[jax.Array, jax.Array, KVCache], _: None
+    ) -> tuple[tuple[jax.Array, jax.Array, KVCache], jax.Array]:
         tokens, at, cache = carry
-        hidden, cache = model.hidden(tokens[:, None], at[:, None], cache=cache)
+        hidden, cache = _read(model, tokens[:, None], at[:, None], cache)
         new = draw(model.logits(hidden[:, 0]), _keys_at(keys, at + 1), sampling)
         return (new, at + 1, cache), new
 
     (tokens, at, cache), written = jax.lax.scan(one, (tokens, at, cache), None, length=CHUNK)
     return tokens, at, cache, written.T
+
+
+def _read(model: Transformer, tokens: jax.Array, positions: jax.Array, cache: KVCache) -> tuple[jax.Array, KVCache]:
+    hidden, written = model.hidden(tokens, positions, cache=cache)
+    assert written is not None  # a cache went in, so one comes out
+    return hidden, written
 
 
 def _keys_at(keys: jax.Array, positions: jax.Array) -> jax.Array:

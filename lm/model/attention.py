@@ -21,7 +21,13 @@ SPLASH_BLOCK = 128  # rows that Splash takes must be a multiple of this
 
 
 def attention(
-    q: jax.Array, k: jax.Array, v: jax.Array, segment_ids: jax.Array | None, *, window: int = 0, implementation: str = "auto"
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    segment_ids: jax.Array | None,
+    *,
+    window: int = 0,
+    implementation: str = "auto",
 ) -> jax.Array:
     """Causal self-attention of whole rows.
 
@@ -35,7 +41,13 @@ def attention(
     if implementation == "cudnn":
         mask = None if segment_ids is None else (segment_ids[:, None, :, None] == segment_ids[:, None, None, :])
         return jax.nn.dot_product_attention(
-            q, k, v, mask=mask, is_causal=True, local_window_size=(window - 1, 0) if window else None, implementation="cudnn"
+            q,
+            k,
+            v,
+            mask=mask,
+            is_causal=True,
+            local_window_size=(window - 1, 0) if window else None,
+            implementation="cudnn",
         )
     return block_attention(q, k, v, segment_ids, window)
 
@@ -56,9 +68,7 @@ def row_mask(q_index: jax.Array, k_index: jax.Array, window: int) -> jax.Array:
     return (distance >= 0) & (distance < window) if window else distance >= 0
 
 
-def block_attention(
-    q: jax.Array, k: jax.Array, v: jax.Array, segment_ids: jax.Array | None, window: int
-) -> jax.Array:
+def block_attention(q: jax.Array, k: jax.Array, v: jax.Array, segment_ids: jax.Array | None, window: int) -> jax.Array:
     """Attention in plain XLA, a block of queries at a time: keys that the whole block cannot see are never touched.
 
     Arguments and result as in `attention`. On a CPU this is twice as fast as one masked product over all keys.
@@ -108,6 +118,7 @@ def splash_attention(
 
     def kernel(q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array) -> jax.Array:
         heads = q.shape[2]
+        head_mask: splash_attention_mask.Mask
         if window:
             head_mask = splash_attention_mask.LocalMask((t, t), (window - 1, 0), 0)
         else:
@@ -155,7 +166,7 @@ class Attention(nnx.Module):
         slots: tuple[jax.Array, jax.Array] | None,
         window: int,
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array] | None]:
-        """x (B, T, D) to (B, T, D), and this layer's cache `slots` (keys and values, each (B, S, K, head_dim)) with x added.
+        """X (B, T, D) to (B, T, D), and this layer's cache `slots` (keys and values, each (B, S, K, head_dim)) with x added.
 
         With a cache, positions (B, T) say where x lies in it, and attention is over its slots; without one, over x.
         """

@@ -18,7 +18,9 @@ class RopeScaling:
     original_context: int = 8192  # tokens
 
 
-@dataclass(unsafe_hash=True)  # hashable because it is a static part of the jitted model; nobody changes it after `check`
+@dataclass(
+    unsafe_hash=True
+)  # hashable because it is a static part of the jitted model; nobody changes it after `check`
 class ModelConfig:
     """The shape of a model. Letters in comments are the ones used in every docstring: D width, H heads, K KV heads."""
 

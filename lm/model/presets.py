@@ -32,7 +32,9 @@ def gpt2(layers: int, width: int, heads: int) -> ModelConfig:
     )
 
 
-def llama3(layers: int, width: int, heads: int, mlp_width: int, rope_factor: float, *, tied_head: bool = False) -> ModelConfig:
+def llama3(
+    layers: int, width: int, heads: int, mlp_width: int, rope_factor: float, *, tied_head: bool = False
+) -> ModelConfig:
     """A Llama 3.1 or 3.2: rotary positions (scaled), RMSNorm, SwiGLU, 8 KV heads; trained here on 8,192-token rows."""
     return ModelConfig(
         vocab_size=128_256,

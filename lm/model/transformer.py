@@ -38,7 +38,7 @@ class Block(nnx.Module):
         slots: Slots | None,
         window: int,
     ) -> tuple[jax.Array, Slots | None]:
-        """x (B, T, D) to (B, T, D), and this layer's cache slots with x added (see `Attention`)."""
+        """X (B, T, D) to (B, T, D), and this layer's cache slots with x added (see `Attention`)."""
         y, slots = self.attention(self.attention_norm(x), positions, rope, segment_ids, slots, window)
         x = x + y
         x = x + self.mlp(self.mlp_norm(x))
@@ -144,7 +144,7 @@ def unstack(tree: Tree, count: int) -> list[Tree]:
     """The `count` layers of a tree of stacked arrays. Splitting (not indexing) makes the gradient one concatenation."""
     leaves, structure = jax.tree.flatten(tree)
     layers = [[part[0] for part in jax.lax.split(leaf, (1,) * count)] for leaf in leaves]
-    return [structure.unflatten([layers[k][i] for k in range(len(leaves))]) for i in range(count)]
+    return [jax.tree.unflatten(structure, [parts[i] for parts in layers]) for i in range(count)]
 
 
 def rematerialize(layer: Layer, remat: str) -> Layer:

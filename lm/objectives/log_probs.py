@@ -6,8 +6,10 @@ import jax.numpy as jnp
 from lm.model.transformer import Transformer
 
 
-def token_log_probs(model: Transformer, hidden: jax.Array, labels: jax.Array, chunk: int) -> tuple[jax.Array, jax.Array]:
-    """log p(label) at each position, and the log of the softmax's normaliser there: two float32 (B, T).
+def token_log_probs(
+    model: Transformer, hidden: jax.Array, labels: jax.Array, chunk: int
+) -> tuple[jax.Array, jax.Array]:
+    """Log p(label) at each position, and the log of the softmax's normaliser there: two float32 (B, T).
 
     hidden (B, T, D) from `Transformer.hidden`, labels int (B, T). The logits of `chunk` positions of each row are made
     at a time (all T when it does not divide T) and made again in the backward pass: memory is B x chunk x V.

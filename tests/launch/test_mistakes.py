@@ -90,7 +90,11 @@ def test_rows_that_cannot_be_used_are_counted_and_set_aside(tmp_path):
     assert "3 rows set aside" in output
     (kept,) = (tmp_path / "cache" / "documents").glob("*/set_aside.jsonl")
     assert str(kept) in output
-    assert [json.loads(line)["where"].rpartition(":")[2] for line in kept.read_text().splitlines()] == ["41", "42", "43"]
+    assert [json.loads(line)["where"].rpartition(":")[2] for line in kept.read_text().splitlines()] == [
+        "41",
+        "42",
+        "43",
+    ]
     # Documents of hundreds of tokens in rows of 64: cut, not lost.
     assert len(losses(tmp_path / "run")) == 5
 
@@ -135,7 +139,9 @@ def test_a_full_disk(tmp_path):
     """On a disk of 6 MB, really full: one line, and the same command goes on once there is room."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", disk], capture_output=True, text=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", disk], capture_output=True, text=True, check=False
+    )
     if mounted.returncode:
         pytest.skip(f"cannot mount a small disk here: {mounted.stderr.strip()}")
     try:

@@ -1,4 +1,4 @@
-"""A run that is killed, at any moment, and started again gives the same losses, bit for bit; done for real, in processes."""
+"""A run that is killed at any moment and started again gives the same losses, bit for bit; with real processes."""
 
 import json
 import random

@@ -60,7 +60,7 @@ def test_when_all_are_damaged_the_run_stops_instead_of_starting_again(tmp_path, 
     save(tmp_path, state, 1, 2)
     for file in tmp_path.rglob("d/*"):
         file.write_bytes(b"")
-    with pytest.raises(UserError, match="no checkpoint in .* can be read"):
+    with pytest.raises(UserError, match=r"no checkpoint in .* can be read"):
         Checkpoints(tmp_path).restore(abstract.model, abstract.optimizer)
     printed = capsys.readouterr().out
     assert "checkpoint 2 is damaged" in printed

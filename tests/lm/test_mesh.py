@@ -36,7 +36,9 @@ MODELS = {
 }
 
 
-def losses(model: ModelConfig, optimizer_name: str, mesh_config: MeshConfig, devices, accumulate: int) -> list[tuple[float, float]]:
+def losses(
+    model: ModelConfig, optimizer_name: str, mesh_config: MeshConfig, devices, accumulate: int
+) -> list[tuple[float, float]]:
     config = Experiment(
         steps=STEPS,
         batch_size=16,
