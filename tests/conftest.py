@@ -11,6 +11,8 @@ import pytest
 
 if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
     jax.config.update("jax_num_cpu_devices", 8)
+# The same XLA programs in less optimised machine code: tests compile much and compute little, and take half the time.
+jax.config.update("jax_disable_most_optimizations", True)
 # A GPU multiplies float32 matrices in TF32 unless told otherwise; the references are exact. No effect on a CPU.
 jax.config.update("jax_default_matmul_precision", "highest")
 

@@ -24,13 +24,13 @@ def get_config(variant: str = "school") -> Experiment:
         raise UserError(f"experiments/pretrain/tiny.py has no variant {variant!r}: choose school or pydoc")
     school = variant == "school"
     config = Experiment(
-        steps=360 if school else 300,
+        steps=300,
         batch_size=16,
         model=preset("tiny"),
         data=DocumentsConfig(sources=(variant,)),
         # So many epochs over so little text want a strong weight decay: without it the held-out loss turns up again.
         optimizer=OptimizerConfig(
-            name="muon", learning_rate=4e-3, warmup_steps=40, weight_decay=1.0 if school else 4.0, final_fraction=0.0
+            name="muon", learning_rate=4e-3, warmup_steps=40, weight_decay=2.0 if school else 4.0, final_fraction=0.0
         ),
         evaluate=EvaluateConfig(every=60),
         sample=SampleConfig(every=60, prompts=SCHOOL_PROMPTS if school else PYDOC_PROMPTS),

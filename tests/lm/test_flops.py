@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_models import abstract, quick_jit, small
+from tiny_models import abstract, small
 
 from lm.flops import forward_flops_per_token, measured_peak_flops, peak_flops, train_flops_per_token
 
@@ -22,7 +22,7 @@ CONFIGS = {
 def xla_flops(function, config) -> float:
     """XLA's count for one token of a batch of 2 rows of 64."""
     tokens = np.zeros((2, 64), np.int32)
-    return quick_jit(function).lower(abstract(config), tokens).compile().cost_analysis()["flops"] / tokens.size
+    return jax.jit(function).lower(abstract(config), tokens).compile().cost_analysis()["flops"] / tokens.size
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_models import CONFIGS, build, quick_jit, small, tokens_of
+from tiny_models import CONFIGS, build, small, tokens_of
 
 from data_pipeline.errors import UserError
 from lm.inference.generate import CHUNK, decode, generate, prefill
@@ -27,7 +27,7 @@ LEARNED = replace(CONFIGS["gpt2"], tied_head=False)
 ON_MESH = small(kv_heads=2, vocab_size=30, tied_head=False)
 PROMPTS = [[3, 1, 4, 1, 5], [9], [2, 6, 5, 3, 5, 8, 9, 7, 9, 3, 2, 3]]
 
-forward = quick_jit(lambda model, tokens: model(tokens)[0])
+forward = jax.jit(lambda model, tokens: model(tokens)[0])
 
 
 def naive(model: Transformer, row: int, prompt: list[int], count: int, sampling: Sampling, seed: int = 0) -> list[int]:
@@ -177,7 +177,7 @@ def test_the_sampler_and_a_teacher_forced_pass_agree():
     model = build(CONFIG)
     tokens = tokens_of(CONFIG, 2, 24)
     expected = jax.nn.log_softmax(forward(model, tokens))
-    step = quick_jit(lambda model, token, at, cache: model(token, at, cache=cache))
+    step = jax.jit(lambda model, token, at, cache: model(token, at, cache=cache))
     cache = empty_cache(CONFIG, 2, 32)
     for at in range(24):
         logits, cache = step(model, tokens[:, at : at + 1], np.full((2, 1), at), cache)

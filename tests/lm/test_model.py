@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
-from tiny_models import CONFIGS, abstract, build, quick_jit, small, tokens_of, with_config
+from tiny_models import CONFIGS, abstract, build, small, tokens_of, with_config
 
 from lm.model.cache import KVCache, empty_cache, write
 from lm.model.transformer import Transformer
 
-forward = quick_jit(lambda model, *args: model(*args)[0])
-cached = quick_jit(lambda model, tokens, positions, cache: model(tokens, positions, cache=cache))
+forward = jax.jit(lambda model, *args: model(*args)[0])
+cached = jax.jit(lambda model, tokens, positions, cache: model(tokens, positions, cache=cache))
 
 # Three packed documents, padding at the end of the second row.
 POSITIONS = np.array([[*range(4), *range(9), *range(3)], [*range(10), *range(4), 0, 1]], np.int32)
@@ -53,7 +53,7 @@ def compiled_loss(model: Transformer, tokens: np.ndarray):
     def loss(model, tokens):
         return jnp.mean(jax.nn.log_softmax(model(tokens)[0])[..., 0])
 
-    return quick_jit(jax.value_and_grad(loss)).lower(model, tokens).compile()
+    return jax.jit(jax.value_and_grad(loss)).lower(model, tokens).compile()
 
 
 def assert_same(got, expected, atol=1e-5, rtol=1e-4):
@@ -166,7 +166,7 @@ def test_parameters_start_as_said():
         layers=8, width=64, mlp_width=256, biases=True, norm="layernorm", vocab_size=500, positions="learned"
     )
     for init_std in (0.02, 0.0):
-        model = quick_jit(Transformer, static_argnums=1)(jax.random.key(0), replace(config, init_std=init_std))
+        model = jax.jit(Transformer, static_argnums=1)(jax.random.key(0), replace(config, init_std=init_std))
         for leaf, std in (
             (model.token_embedding, init_std or 64**-0.5),
             (model.position_embedding, init_std or 64**-0.5),

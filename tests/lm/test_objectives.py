@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
-from tiny_models import CONFIGS, abstract, build, quick_jit, small, tokens_of
+from tiny_models import CONFIGS, abstract, build, small, tokens_of
 
 from data_pipeline.errors import UserError
 from lm.objectives.log_probs import token_log_probs
@@ -21,7 +21,7 @@ CONFIG = small(kv_heads=2, logit_soft_cap=5.0)
 @functools.cache
 def loss_and_gradient(z_loss: float = 0.0, chunk: int = 8):
     objective = functools.partial(next_token, config=NextTokenConfig(z_loss, chunk))
-    return quick_jit(jax.value_and_grad(objective, has_aux=True))
+    return jax.jit(jax.value_and_grad(objective, has_aux=True))
 
 
 def batch_of(rows: int, length: int, mask: np.ndarray | None = None, vocab_size: int = 29) -> dict[str, np.ndarray]:
@@ -122,7 +122,7 @@ def test_chunks_change_nothing(chunk):
         results = token_log_probs(model, hidden, batch["labels"], chunk)
         return sum(jnp.sum(w * x) for w, x in zip(weights, results, strict=True)), results
 
-    value = quick_jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True), static_argnums=2)
+    value = jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True), static_argnums=2)
     got = value(model, hidden, chunk)
 
     # In one piece, without our function.
@@ -132,7 +132,7 @@ def test_chunks_change_nothing(chunk):
         results = log_p, jax.nn.logsumexp(logits, axis=-1)
         return sum(jnp.sum(w * x) for w, x in zip(weights, results, strict=True)), results
 
-    expected = quick_jit(jax.value_and_grad(plain, argnums=(0, 1), has_aux=True))(model, hidden)
+    expected = jax.jit(jax.value_and_grad(plain, argnums=(0, 1), has_aux=True))(model, hidden)
     for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
         assert one.dtype == jnp.float32
         np.testing.assert_allclose(one, other, atol=1e-4, rtol=1e-4)

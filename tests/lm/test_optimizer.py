@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from tiny_models import build, quick_jit, small
+from tiny_models import build, small
 
 from data_pipeline.errors import UserError
 from lm.optimizer import OptimizerConfig, check_optimizer, make_optimizer, make_schedule
@@ -128,7 +128,7 @@ def slow_training(config: OptimizerConfig, model, gradients: list, steps: int) -
 def fast_training(config: OptimizerConfig, model, gradients: list, steps: int) -> dict[str, np.ndarray]:
     optimizer = make_optimizer(config, steps)
 
-    @quick_jit
+    @jax.jit
     def step(model, state, gradients):
         updates, state = optimizer.update(gradients, state, model)
         return optax.apply_updates(model, updates), state

@@ -10,9 +10,6 @@ import numpy as np
 from lm.model.config import ModelConfig, RopeScaling
 from lm.model.transformer import Transformer
 
-# `jax.jit` that hardly optimises machine code: the same XLA program, compiled in less than half the time.
-quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-
 
 def small(**changes) -> ModelConfig:
     """Two layers of width 32, four heads, 29 symbols, a context of 32 tokens."""

@@ -1,0 +1,76 @@
+"""The programs a user meets, one after the other: train, look, generate, report."""
+
+import json
+
+import pytest
+from programs import run
+from test_resume import SMALL, STEPS
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("programs")
+    arguments = (*SMALL, f"--workdir={folder / 'run'}", f"--cache={folder / 'cache'}", "--dollars_per_hour=3600")
+    code, output = run("launch.train", *arguments, log=folder / "log")
+    assert code == 0, output
+    return folder / "run", output
+
+
+def test_a_run_leaves_what_it_promises(trained):
+    workdir, output = trained
+    records = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in records] == list(range(1, STEPS + 1))
+    assert {"loss", "gradient_norm", "learning_rate", "tokens_per_second", "mfu", "seconds", "dollars"} <= set(records[0])
+    assert records[-1]["dollars"] == pytest.approx(records[-1]["seconds"], rel=0.05)  # a dollar a second
+    assert json.loads((workdir / "config.json").read_text())["steps"] == STEPS
+    evaluations = [json.loads(line) for line in (workdir / "evaluations.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in evaluations] == [10, 20, 30, 40]
+    assert evaluations[-1]["bits_per_byte"] < evaluations[0]["bits_per_byte"]
+    samples = [json.loads(line) for line in (workdir / "samples.jsonl").read_text().splitlines()]
+    assert {record["step"] for record in samples} == {1, STEPS}
+    assert (workdir / "loss.png").read_bytes().startswith(b"\x89PNG")
+    assert list((workdir / "tensorboard").iterdir())
+    for step in range(1, STEPS + 1):
+        assert f"step {step:>2}/{STEPS} | loss " in output
+
+
+def test_tensorboard_can_read_the_scalars(trained):
+    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.record_writer import RecordWriter  # noqa: F401  (its format is TFRecord: length, crc, data, crc)
+
+    (file,) = (trained[0] / "tensorboard").iterdir()
+    contents, at, tags = file.read_bytes(), 0, set()
+    while at < len(contents):
+        length = int.from_bytes(contents[at : at + 8], "little")
+        event = Event.FromString(contents[at + 12 : at + 12 + length])
+        tags |= {value.tag for value in event.summary.value}
+        at += 12 + length + 4
+    assert {"train/loss", "validation/loss"} <= tags
+
+
+def test_generate_repeats_with_a_seed_and_differs_with_another(trained, tmp_path):
+    def text(*arguments: str) -> str:
+        common = (f"--workdir={trained[0]}", "--prompt=The city", "--tokens=20", "--temperature=2")
+        code, output = run("launch.generate", *common, *arguments, log=tmp_path / "log")
+        assert code == 0, output
+        assert "The city" in output
+        return output.partition("\n")[2]
+
+    one = text("--seed=1")
+    assert one == text("--seed=1")
+    assert one != text("--seed=2")
+    assert text("--samples=3").count("---") == 3
+    assert "->" in text("--top=3")
+
+
+def test_the_report_is_one_file_with_everything_in_it(trained, tmp_path):
+    workdir = trained[0]
+    code, output = run("launch.report", f"--workdir={workdir}", log=tmp_path / "log")
+    assert code == 0, output
+    page = (workdir / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 2  # the loss, and recall
+    assert "token_embedding" in page
+    assert "http" not in page  # nothing is fetched
+    recall = json.loads((workdir / "recall.json").read_text())
+    assert recall[0]["frequency"] == 0
+    assert all(0 <= entry["preferred"] <= 1 for entry in recall)
