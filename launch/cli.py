@@ -7,6 +7,7 @@ import difflib
 import errno
 import os
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,6 +29,7 @@ def run(main: Callable[[list[str]], int | None], check: Callable[[list[str]], No
     def guarded(argv: list[str]) -> int:
         # Libraries log tracebacks of failures that they then raise, and we tell each of those in one line.
         logging.set_verbosity(logging.FATAL)
+        threading.excepthook = _describe_thread_failure
         if len(argv) > 1:
             raise UserError(f"unexpected argument {argv[1]!r}: every option is a flag, --name=value (see --help)")
         return main(argv[1:]) or 0
@@ -69,6 +71,12 @@ def parse_flags(argv: list[str]) -> list[str]:
         raise UserError(f"unknown flag --{error.flagname}{hint}") from None
     except flags.Error as error:
         raise UserError(" ".join(str(error).split())) from None
+
+
+def _describe_thread_failure(failure: threading.ExceptHookArgs) -> None:
+    """A line in place of a traceback: who waits for the thread (Orbax's writer, Grain's reader) is given the exception."""
+    reason = str(failure.exc_value).strip().partition("\n")[0][:200]
+    print(f"a background thread failed: {failure.exc_type.__name__}: {reason}", file=sys.stderr)
 
 
 def describe_os_error(error: OSError) -> str:

@@ -3,6 +3,7 @@
 Each holds the model, the optimizer's state and a JSON of everything else a run is (step, data position, checksum).
 """
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,11 @@ class Checkpoints:
                 return self._restore(step, model, optimizer)
             except Exception as error:
                 reason = _first_line(error)
-                damaged = self.directory / f"damaged-{step}"
+                damaged = next(
+                    path
+                    for path in (self.directory / f"damaged-{step}{'-again' * times}" for times in itertools.count())
+                    if not path.exists()
+                )
                 (self.directory / str(step)).rename(damaged)
                 self._manager.reload()
                 print(f"checkpoint {step} is damaged ({reason}); set aside as {damaged}", flush=True)

@@ -20,6 +20,7 @@ LM = [
     "metrics",
     "train",
     "inference",
+    "recall",
     "pretraining",
 ]
 

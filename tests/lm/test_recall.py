@@ -27,7 +27,14 @@ def taught(tmp_path_factory):
         steps=200,
         batch_size=16,
         model=ModelConfig(
-            vocab_size=768, context_length=64, layers=2, width=64, heads=2, kv_heads=2, mlp_width=256, activation="relu2"
+            vocab_size=768,
+            context_length=64,
+            layers=2,
+            width=64,
+            heads=2,
+            kv_heads=2,
+            mlp_width=256,
+            activation="relu2",
         ),
         data=DocumentsConfig(sources=("school",), school=SCHOOL),
         optimizer=OptimizerConfig(name="muon", learning_rate=1e-2, warmup_steps=20),
