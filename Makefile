@@ -13,7 +13,7 @@ course: setup
 	$(RUN) -m launch.report --workdir=runs/course
 
 test: setup
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n 2
 
 lint: setup
 	.venv/bin/ruff check .

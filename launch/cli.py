@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
 
 from absl import app, flags, logging
 
@@ -29,7 +30,7 @@ def run(main: Callable[[list[str]], int | None], check: Callable[[list[str]], No
     def guarded(argv: list[str]) -> int:
         # Libraries log tracebacks of failures that they then raise, and we tell each of those in one line.
         logging.set_verbosity(logging.FATAL)
-        threading.excepthook = _describe_thread_failure
+        _tell_failures_elsewhere_in_a_line()
         if len(argv) > 1:
             raise UserError(f"unexpected argument {argv[1]!r}: every option is a flag, --name=value (see --help)")
         return main(argv[1:]) or 0
@@ -73,10 +74,26 @@ def parse_flags(argv: list[str]) -> list[str]:
         raise UserError(" ".join(str(error).split())) from None
 
 
-def _describe_thread_failure(failure: threading.ExceptHookArgs) -> None:
-    """A line in place of a traceback: who waits for the thread (Orbax's writer, Grain's reader) is given the exception."""
-    reason = str(failure.exc_value).strip().partition("\n")[0][:200]
-    print(f"a background thread failed: {failure.exc_type.__name__}: {reason}", file=sys.stderr)
+def _tell_failures_elsewhere_in_a_line() -> None:
+    """A line in place of a traceback for what fails outside the main thread, or while Python ends.
+
+    On a full disk Orbax's writer, TensorStore's callbacks and TensorBoard's last flush all fail. Who waits for them is given
+    the exception, so nothing is hidden. A failure of the main thread that we did not foresee keeps its traceback.
+    """
+
+    def line(kind: type[BaseException] | None, error: BaseException | None) -> None:
+        reason = str(error).strip().partition("\n")[0][:200]
+        print(f"(in the background: {kind.__name__ if kind else 'failure'}: {reason})", file=sys.stderr)
+
+    def anywhere(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if threading.current_thread() is threading.main_thread():
+            sys.__excepthook__(kind, error, trace)
+        else:
+            line(kind, error)
+
+    threading.excepthook = lambda failure: line(failure.exc_type, failure.exc_value)
+    sys.unraisablehook = lambda failure: line(failure.exc_type, failure.exc_value)
+    sys.excepthook = anywhere
 
 
 def describe_os_error(error: OSError) -> str:

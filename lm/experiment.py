@@ -23,7 +23,7 @@ class SampleConfig:
     """Texts that the model writes now and then, always with the same random numbers."""
 
     every: int = 200  # steps; the first and the last step have samples too; 0: only those
-    prompts: tuple[str, ...] = ("",)
+    prompts: tuple[str, ...] = ("",)  # none: no samples
     tokens: int = 48  # at most, of each
     temperature: float = 0.8
 

@@ -43,7 +43,7 @@ def pretraining(config: Experiment, prepared: PreparedDocuments, mesh: Mesh) -> 
         objective=partial(next_token, config=config.objective),
         host_only=HOST_ONLY,
         evaluate=make_evaluation(config, held_out, prepared.tokenizer, mesh, rows) if held_out else None,
-        sample=partial(write_samples, config=config, tokenizer=prepared.tokenizer),
+        sample=partial(write_samples, config=config, tokenizer=prepared.tokenizer) if config.sample.prompts else None,
     )
 
 

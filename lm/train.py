@@ -1,6 +1,7 @@
 """The one training loop. Pretraining, finetuning, reward models and RL differ only in the `Stage` they hand it."""
 
 import math
+import os
 import signal
 import time
 from collections import deque
@@ -292,7 +293,8 @@ class StopSignals:
 
     def _handle(self, signum: int, _: FrameType | None) -> None:
         self.signum = signum
-        print(f"{signal.Signals(signum).name}: saving after this step (again to stop at once)", flush=True)
+        # Not print: the signal may have interrupted a print, and Python's files cannot be entered twice.
+        os.write(1, f"{signal.Signals(signum).name}: saving after this step (again to stop at once)\n".encode())
         self._restore()
 
     def _restore(self) -> None:

@@ -23,7 +23,8 @@ def refused(tmp_path: Path, *arguments: str, module: str = "launch.train", cwd: 
     assert "Traceback" not in output
     lines = [line for line in output.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1, output
-    assert output.rstrip().endswith(lines[0]), output  # the last thing that is said
+    after = output.rstrip().partition(lines[0])[2]
+    assert all(line.startswith("(in the background: ") for line in after.split("\n")[1:]), output
     return lines[0]
 
 

@@ -25,8 +25,7 @@ SMALL = (
     "--config.checkpoint.every=2",
     "--config.evaluate.every=10",
     "--config.evaluate.batches=2",
-    "--config.sample.every=0",
-    "--config.sample.tokens=4",
+    "--config.sample.prompts=()",
     "--config.data.school.people=20",
     "--config.data.school.arithmetic_documents=50",
 )

@@ -33,12 +33,13 @@ def error(got: jax.Array, expected) -> float:
     return float(np.abs(np.asarray(got, np.float64) - expected).max())
 
 
-@pytest.mark.parametrize("window", [0, 1, 5, 1000])
+# One block of queries, three of which the last is short, and eight of 75.
+@pytest.mark.parametrize(("length", "window"), [(32, 0), (32, 5), (150, 0), (150, 1), (150, 80), (150, 1000), (600, 70)])
 @pytest.mark.parametrize("kv_heads", [4, 2, 1])
 @pytest.mark.parametrize("packed", [False, True])
-def test_xla(window, kv_heads, packed):
-    q, k, v = inputs(32, kv_heads)
-    ids = segments(32) if packed else None
+def test_xla(length, window, kv_heads, packed):
+    q, k, v = inputs(length, kv_heads)
+    ids = segments(length) if packed else None
     got = run(q, k, v, ids, window=window)
     assert got.shape == q.shape
     assert error(got, slow_attention(q, k, v, ids, window)) < 1e-5

@@ -80,7 +80,8 @@ def test_accumulating_parts_of_unequal_weight_gives_the_gradient_of_the_whole_ba
     model = Transformer(jax.random.key(0), MODEL)
     batch = random_batch(0, kept=0.4)
     batch["loss_mask"][1] = False  # one row with nothing to learn
-    step = partial(train_step, objective=partial(next_token, config=NextTokenConfig(z_loss=0.1)), optimizer=optimizer)
+    objective = partial(next_token, config=NextTokenConfig(z_loss=0.1))
+    step = jax.jit(partial(train_step, objective=objective, optimizer=optimizer), static_argnames="accumulate")
     whole, whole_metrics = step(TrainState(model, optimizer.init(model)), batch)
     for parts in (2, 4):
         split, metrics = step(TrainState(model, optimizer.init(model)), batch, accumulate=parts)
