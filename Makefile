@@ -13,7 +13,7 @@ course: setup
 	$(RUN) -m launch.report --workdir=runs/course
 
 test: setup
-	$(RUN) -m pytest -n 2
+	$(RUN) -m pytest -n 2 --dist loadfile
 
 lint: setup
 	.venv/bin/ruff check .

@@ -1,5 +1,6 @@
 """How much arithmetic a model does, and what the hardware could do: the two halves of MFU (arXiv 2204.02311)."""
 
+import re
 import time
 
 import jax
@@ -48,7 +49,7 @@ def peak_flops(devices: list[jax.Device]) -> float:
     """FLOP/s that these devices could reach at best; for a CPU, what a large float32 matrix product reaches now."""
     kind = devices[0].device_kind
     for name, peak in PEAK_FLOPS.items():
-        if kind.startswith(name):
+        if re.match(rf"{name}\b", kind):
             return peak * len(devices)
     return measured_peak_flops()
 

@@ -22,7 +22,9 @@ class OptimizerConfig:
     schedule: str = "cosine"  # cosine | linear | wsd: warm up, stay, decay (arXiv 2404.06395) | constant
     warmup_steps: int = 100
     decay_fraction: float = 0.2  # wsd: the part of the steps, at the end, in which the rate falls
-    final_fraction: float = 0.1  # of the peak, reached at the last step
+    final_fraction: float = (
+        0.1  # of the peak: where the decay ends, one step after the last (so that even 0 wastes none)
+    )
     beta1: float = 0.9
     beta2: float = 0.95
     epsilon: float = 1e-8
@@ -40,9 +42,12 @@ def check_optimizer(config: OptimizerConfig, steps: int) -> None:
         raise UserError(f"optimizer.learning_rate={config.learning_rate}: must be positive")
     if not 0 <= config.warmup_steps <= steps:
         raise UserError(f"optimizer.warmup_steps={config.warmup_steps}: must be between 0 and steps={steps}")
-    for name in ("decay_fraction", "final_fraction", "beta1", "beta2"):
+    for name in ("decay_fraction", "final_fraction"):
         if not 0 <= getattr(config, name) <= 1:
             raise UserError(f"optimizer.{name}={getattr(config, name)}: must be between 0 and 1")
+    for name in ("beta1", "beta2"):
+        if not 0 <= getattr(config, name) < 1:
+            raise UserError(f"optimizer.{name}={getattr(config, name)}: must be at least 0 and below 1")
     for name in ("epsilon", "weight_decay", "clip_norm"):
         if getattr(config, name) < 0:
             raise UserError(f"optimizer.{name}={getattr(config, name)}: must not be negative")

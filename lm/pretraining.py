@@ -16,6 +16,7 @@ from lm import sharding
 from lm.experiment import Experiment
 from lm.inference.generate import generate
 from lm.inference.sampling import Sampling
+from lm.model.attention import check_attention
 from lm.model.transformer import Transformer
 from lm.objectives.next_token import next_token
 from lm.stage import HostBatch, Stage
@@ -24,7 +25,8 @@ HOST_ONLY = frozenset({"document_ids"})
 
 
 def pretraining(config: Experiment, prepared: PreparedDocuments, mesh: Mesh) -> Stage:
-    """The stage for prepared documents. Raises `UserError` when the batch does not divide over the mesh."""
+    """The stage for prepared documents. Raises `UserError` when the batch or the attention does not suit the mesh."""
+    check_attention(config.model, mesh.devices.flat[0].platform)
     rows = sharding.batch_rows(mesh, config.batch_size)
     sharding.batch_rows(mesh, config.batch_size // config.accumulate)  # each part of an accumulated batch must fit too
     source = DocumentSource(

@@ -113,7 +113,8 @@ def tree_shardings(mesh: Mesh, abstract: Any) -> Any:
             shards = _shards(mesh, axis)
             if size % shards:
                 raise UserError(
-                    f"{path_name(path)} has {size} along {axis!r}, which mesh {RULES[axis]}={shards} cannot divide"
+                    f"{path_name(path)} has {size} along {axis!r}, which mesh {RULES[axis]}={shards} cannot divide: "
+                    "change one of them"
                 )
         return NamedSharding(mesh, spec(*axes))
 

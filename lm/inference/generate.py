@@ -41,7 +41,7 @@ def generate(
     for length in lengths:
         if length == 0:
             raise UserError("an empty prompt: give at least the document start token")
-        if length >= config.context_length:
+        if length > config.context_length:
             raise UserError(
                 f"the prompt has {length} tokens and the model's context {config.context_length}: shorten it"
             )
@@ -57,7 +57,8 @@ def generate(
     results: list[list[int]] = [[] for _ in prompts]
     running = set(range(len(prompts)))
     block = np.asarray(tokens)[:, None]
-    budget = np.minimum(max_tokens, config.context_length - lengths)
+    # The last token need not be read back, so it may lie one past the context.
+    budget = np.minimum(max_tokens, config.context_length - lengths + 1)
     at = jnp.asarray(lengths)
     while running:
         for row in sorted(running):

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from data_pipeline.errors import UserError
 from lm.model.transformer import Transformer
 from lm.objectives.log_probs import token_log_probs
 
@@ -19,11 +20,16 @@ def continuation_log_probs(
 ) -> np.ndarray:
     """Sum of log p over each continuation's tokens, nats, float64 (N,), for pairs (prompt, continuation) of token ids.
 
-    Every prompt has at least one token. `on_progress` is told how many pairs each dispatch scored.
+    Every prompt has at least one token. `on_progress` is told how many pairs each dispatch scored. Raises `UserError` for a
+    pair longer than the context.
     """
-    longest = max(len(prompt) + len(continuation) for prompt, continuation in pairs)
+    longest = max((len(prompt) + len(continuation) for prompt, continuation in pairs), default=0)
+    if longest > model.config.context_length:
+        raise UserError(
+            f"a text has {longest} tokens and the model's context {model.config.context_length}: shorten it"
+        )
     width = -(-longest // 16) * 16  # few shapes, so few compilations
-    totals = []
+    totals = [np.zeros(0)]
     for first in range(0, len(pairs), ROWS):
         part = pairs[first : first + ROWS]
         tokens = np.zeros((ROWS, width), np.int32)

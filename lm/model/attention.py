@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import PartitionSpec
 
+from data_pipeline.errors import UserError
 from lm.model.cache import write
 from lm.model.config import ModelConfig
 from lm.model.layers import Linear, Norm, residual_scale
@@ -50,6 +51,16 @@ def attention(
             implementation="cudnn",
         )
     return block_attention(q, k, v, segment_ids, window)
+
+
+def check_attention(config: ModelConfig, platform: str) -> None:
+    """Raise `UserError` where `model.attention` cannot run on devices of this platform (cpu, gpu, tpu)."""
+    if config.attention == "splash" and (platform != "tpu" or config.context_length % SPLASH_BLOCK):
+        raise UserError(
+            f"model.attention=splash needs a TPU and model.context_length a multiple of {SPLASH_BLOCK}: choose auto"
+        )
+    if config.attention == "cudnn" and (platform != "gpu" or config.compute_dtype != "bfloat16"):
+        raise UserError("model.attention=cudnn needs a GPU and model.compute_dtype=bfloat16: choose auto")
 
 
 def automatic(q: jax.Array) -> str:
@@ -95,8 +106,8 @@ def masked_attention(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) 
     """
     b, t, h, d = q.shape
     kv_heads = k.shape[2]
-    q = (q * d**-0.5).reshape(b, t, kv_heads, h // kv_heads, d)
-    logits = jnp.einsum("btkgd,bskd->bkgts", q, k, preferred_element_type=jnp.float32)
+    q = q.reshape(b, t, kv_heads, h // kv_heads, d)
+    logits = jnp.einsum("btkgd,bskd->bkgts", q, k, preferred_element_type=jnp.float32) * d**-0.5
     logits = logits + jnp.where(mask, 0.0, MASKED)[:, None, None]
     weights = jnp.exp(logits - jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True)))
     total = jnp.moveaxis(jnp.sum(weights, axis=-1), 3, 1)[..., None]  # (B, T, K, G, 1)
@@ -166,7 +177,7 @@ class Attention(nnx.Module):
         slots: tuple[jax.Array, jax.Array] | None,
         window: int,
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array] | None]:
-        """X (B, T, D) to (B, T, D), and this layer's cache `slots` (keys and values, each (B, S, K, head_dim)) with x added.
+        """x (B, T, D) to (B, T, D), and this layer's cache `slots` (keys and values, each (B, S, K, head_dim)) with x added.
 
         With a cache, positions (B, T) say where x lies in it, and attention is over its slots; without one, over x.
         """

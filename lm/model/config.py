@@ -18,9 +18,8 @@ class RopeScaling:
     original_context: int = 8192  # tokens
 
 
-@dataclass(
-    unsafe_hash=True
-)  # hashable because it is a static part of the jitted model; nobody changes it after `check`
+# Hashable because it is a static part of the jitted model. Nobody changes it after `check_model`.
+@dataclass(unsafe_hash=True)
 class ModelConfig:
     """The shape of a model. Letters in comments are the ones used in every docstring: D width, H heads, K KV heads."""
 
@@ -75,6 +74,14 @@ def check_model(config: ModelConfig) -> None:
     for name in ("vocab_size", "context_length", "layers", "width", "heads", "kv_heads", "mlp_width"):
         if getattr(config, name) < 1:
             raise UserError(f"model.{name}={getattr(config, name)}: must be at least 1")
+    for name in ("head_dim", "logit_soft_cap", "init_std", "norm_epsilon"):
+        if getattr(config, name) < 0:
+            raise UserError(f"model.{name}={getattr(config, name)}: must not be negative")
+    scaling = config.rope_scaling
+    if config.rope_theta <= 0 or scaling.factor <= 0 or scaling.original_context < 1:
+        raise UserError("model.rope_theta, rope_scaling.factor and rope_scaling.original_context must be positive")
+    if scaling.high_frequency_factor <= scaling.low_frequency_factor:
+        raise UserError("model.rope_scaling.high_frequency_factor must be above low_frequency_factor")
     for name, allowed in CHOICES.items():
         if getattr(config, name) not in allowed:
             raise UserError(f"model.{name}={getattr(config, name)!r}: choose one of {', '.join(allowed)}")

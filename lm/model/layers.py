@@ -21,7 +21,7 @@ class Linear(nnx.Module):
         self.bias = nnx.data(jnp.zeros((outputs,), dtype)) if config.biases else None
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """X (..., inputs) to (..., outputs)."""
+        """x (..., inputs) to (..., outputs)."""
         y = x @ self.kernel.astype(x.dtype)
         return y if self.bias is None else y + self.bias.astype(x.dtype)
 
@@ -37,7 +37,7 @@ class Norm(nnx.Module):
         self.bias = nnx.data(jnp.zeros((size,), dtype)) if self.centred and config.biases else None
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """X (..., size) to the same shape and dtype."""
+        """x (..., size) to the same shape and dtype."""
         y = x.astype(jnp.float32)
         if self.centred:
             y = y - jnp.mean(y, axis=-1, keepdims=True)
@@ -56,7 +56,7 @@ class MLP(nnx.Module):
         self.down = Linear(down, config.mlp_width, config.width, config, residual_scale(config))
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """X (B, T, D) to (B, T, D)."""
+        """x (B, T, D) to (B, T, D)."""
         y = self.up(x)
         if self.gate is not None:
             y = jax.nn.silu(self.gate(x)) * y

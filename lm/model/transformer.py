@@ -38,7 +38,7 @@ class Block(nnx.Module):
         slots: Slots | None,
         window: int,
     ) -> tuple[jax.Array, Slots | None]:
-        """X (B, T, D) to (B, T, D), and this layer's cache slots with x added (see `Attention`)."""
+        """x (B, T, D) to (B, T, D), and this layer's cache slots with x added (see `Attention`)."""
         y, slots = self.attention(self.attention_norm(x), positions, rope, segment_ids, slots, window)
         x = x + y
         x = x + self.mlp(self.mlp_norm(x))

@@ -12,10 +12,10 @@ def token_log_probs(
     """Log p(label) at each position, and the log of the softmax's normaliser there: two float32 (B, T).
 
     hidden (B, T, D) from `Transformer.hidden`, labels int (B, T). The logits of `chunk` positions of each row are made
-    at a time (all T when it does not divide T) and made again in the backward pass: memory is B x chunk x V.
+    at a time (or of the largest divisor of T below it) and made again in the backward pass: memory is B x chunk x V.
     """
     b, t, _ = hidden.shape
-    chunk = chunk if 0 < chunk < t and t % chunk == 0 else t
+    chunk = max(size for size in range(1, min(chunk, t) + 1) if t % size == 0)
 
     @jax.checkpoint
     def piece(inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:

@@ -59,6 +59,7 @@ def refused(tmp_path: Path, *arguments: str, module: str = "launch.train", cwd: 
         ((TINY, "--config.model.vocab_size=60000"), "fills a vocabulary of at most"),
         ((TINY, "--config.data.school.people=3"), "people=3"),
         ((TINY, "--config.model.heads=3"), "model.width=128 does not divide by model.heads=3"),
+        ((TINY, "--config.model.attention=splash"), "model.attention=splash needs a TPU"),
         ((TINY, "--config.model.norm=batchnorm"), "choose one of rmsnorm, layernorm"),
     ],
 )

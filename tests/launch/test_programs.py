@@ -13,7 +13,13 @@ from data_pipeline.tokenizer import load_tokenizer
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("programs")
     samples = ("--config.sample.every=0", "--config.sample.tokens=4", "--config.sample.prompts=('The',)")
-    arguments = (*SMALL, *samples, f"--workdir={folder / 'run'}", f"--cache={folder / 'cache'}", "--dollars_per_hour=3600")
+    arguments = (
+        *SMALL,
+        *samples,
+        f"--workdir={folder / 'run'}",
+        f"--cache={folder / 'cache'}",
+        "--dollars_per_hour=3600",
+    )
     code, output = run("launch.train", *arguments, log=folder / "log")
     assert code == 0, output
     return folder / "run", output

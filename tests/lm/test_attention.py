@@ -33,10 +33,19 @@ def error(got: jax.Array, expected) -> float:
     return float(np.abs(np.asarray(got, np.float64) - expected).max())
 
 
-# One block of queries, three of which the last is short, and eight of 75.
-@pytest.mark.parametrize(("length", "window"), [(32, 0), (32, 5), (150, 0), (150, 1), (150, 80), (150, 1000), (600, 70)])
-@pytest.mark.parametrize("kv_heads", [4, 2, 1])
-@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(
+    ("length", "window", "kv_heads", "packed"),
+    [
+        (32, 0, 4, False),  # one block of queries
+        (32, 5, 2, True),
+        (150, 0, 1, False),  # three blocks, the last of them short
+        (150, 0, 4, True),
+        (150, 1, 2, False),
+        (150, 80, 2, True),
+        (150, 1000, 4, False),
+        (600, 70, 2, True),  # eight blocks of 75
+    ],
+)
 def test_xla(length, window, kv_heads, packed):
     q, k, v = inputs(length, kv_heads)
     ids = segments(length) if packed else None

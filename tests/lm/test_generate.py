@@ -102,17 +102,19 @@ def test_a_row_ends_before_its_stop_token():
 
 def test_the_context_is_the_limit():
     context = CONFIG.context_length
-    prompts = [[5] * (context - 1), [1, 2, 3], [4] * (context - 6)]
+    prompts = [[5] * context, [1, 2, 3], [4] * (context - 6)]
     got = run(prompts, GREEDY, 1000)
-    assert [len(p) + len(tokens) for p, tokens in zip(prompts, got, strict=True)] == [context] * 3
-    assert got == [naive(build(CONFIG), 0, p, context - len(p), GREEDY) for p in prompts]
+    assert [len(p) + len(tokens) for p, tokens in zip(prompts, got, strict=True)] == [
+        context + 1
+    ] * 3  # the last is never read
+    assert got == [naive(build(CONFIG), 0, p, context + 1 - len(p), GREEDY) for p in prompts]
 
 
 def test_a_context_that_is_no_power_of_two():
     config = replace(LEARNED, context_length=21)
     prompts = [[1] * 17, [2, 3]]
     got = run(prompts, GREEDY, 1000, config)
-    assert got == [naive(build(config), 0, p, 21 - len(p), GREEDY) for p in prompts]
+    assert got == [naive(build(config), 0, p, 22 - len(p), GREEDY) for p in prompts]
 
 
 @pytest.mark.parametrize("stop", [NEVER, 8])
@@ -140,7 +142,7 @@ def test_no_prompts_no_texts():
     ("prompts", "message"),
     [
         ([[1], []], "an empty prompt: give at least the document start token"),
-        ([[1], [1] * 32], "the prompt has 32 tokens and the model's context 32: shorten it"),
+        ([[1], [1] * 33], "the prompt has 33 tokens and the model's context 32: shorten it"),
         ([[1] * 40], "the prompt has 40 tokens and the model's context 32: shorten it"),
     ],
 )

@@ -202,7 +202,7 @@ def test_muon_updates_are_nearly_orthogonal_in_each_layer():
         ({"learning_rate": math.nan}, "optimizer.learning_rate=nan: must be positive"),
         ({"warmup_steps": 101}, "optimizer.warmup_steps=101: must be between 0 and steps=100"),
         ({"warmup_steps": -1}, "optimizer.warmup_steps=-1: must be between 0 and steps=100"),
-        ({"beta1": 1.5}, "optimizer.beta1=1.5: must be between 0 and 1"),
+        ({"beta1": 1.5}, "optimizer.beta1=1.5: must be at least 0 and below 1"),
         ({"final_fraction": -0.1}, "optimizer.final_fraction=-0.1: must be between 0 and 1"),
         ({"weight_decay": -0.1}, "optimizer.weight_decay=-0.1: must not be negative"),
         ({"clip_norm": -1.0}, "optimizer.clip_norm=-1.0: must not be negative"),
