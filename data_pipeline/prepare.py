@@ -49,6 +49,7 @@ class PreparedDocuments:
     names: list[str]
     train: list[TokenizedDocuments]
     validation: list[TokenizedDocuments]
+    fingerprints: dict[str, str]  # of each source, and of the tokenizer: they change when what a run would read does
 
 
 def check_documents(config: DocumentsConfig) -> None:
@@ -91,7 +92,7 @@ def prepare(config: DocumentsConfig, vocab_size: int, cache: Path) -> PreparedDo
             tokenizer,
             folder,
             held_out=config.held_out,
-            source=source,
+            source=fingerprint,  # not the name: the same files may be found by another path
             set_aside=set_aside,
         )
         print(_described(source, manifest, set_aside), flush=True)
@@ -101,6 +102,7 @@ def prepare(config: DocumentsConfig, vocab_size: int, cache: Path) -> PreparedDo
         list(config.sources),
         [TokenizedDocuments(folder, "train") for folder in folders],
         [TokenizedDocuments(folder, "validation") for folder in folders],
+        {**dict(zip(config.sources, fingerprints, strict=True)), "the tokenizer": tokenizer.fingerprint},
     )
 
 
@@ -109,7 +111,13 @@ def _tokenizer(config: DocumentsConfig, fingerprints: list[str], vocab_size: int
         return load_tokenizer(Path(config.tokenizer))
     path = cache / "tokenizers" / _key(*fingerprints, config.held_out, vocab_size) / "tokenizer.model"
     if not path.exists():
-        train_tokenizer(_training_texts(config, path.parent), vocab_size, path)
+        texts = _training_texts(config, path.parent)
+        first = next(texts, None)
+        if first is None:
+            raise UserError(
+                f"every document of {', '.join(config.sources)} is held out for validation: lower data.held_out, or give more"
+            )
+        train_tokenizer(itertools.chain([first], texts), vocab_size, path)
     return load_tokenizer(path)
 
 

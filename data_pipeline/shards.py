@@ -237,7 +237,7 @@ def _tokenize(
             bar.set_postfix_str(f"{text_bytes / 1e6:,.1f} MB of text, {rate / 1e6:.1f} MB/s", refresh=False)
     counts = {split: writer.finish() for split, writer in writers.items()}
     if not any(each.documents for each in counts.values()):
-        raise UserError(f"{settings.source} holds no documents")
+        raise UserError(f"no documents to write to {directory}")
     return Manifest(settings, **counts, set_aside=dict(set_aside.counts) if set_aside else {})
 
 

@@ -1,6 +1,7 @@
 """How every program starts and ends: flags parsed, mistakes told in one line, exit codes that scripts can trust.
 
-Exit codes: 0 done; 2 a mistake the user can fix (one line on stderr says how); 130 and 143 stopped by Ctrl-C or SIGTERM.
+Exit codes: 0 done; 2 a mistake the user can fix (one line on stderr says how); 130 and 143 stopped by Ctrl-C or SIGTERM;
+141 nobody reads its output any more.
 """
 
 import difflib
@@ -46,7 +47,7 @@ def run(main: Callable[[list[str]], int | None], check: Callable[[list[str]], No
         fail(str(error))
     except BrokenPipeError:  # the reader of our output went away (`| head`)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        sys.exit(141)  # as a program that SIGPIPE ended
     except OSError as error:
         fail(describe_os_error(error))
     except KeyboardInterrupt:

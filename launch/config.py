@@ -3,6 +3,8 @@
 import dataclasses
 import difflib
 import importlib.util
+import inspect
+import itertools
 import typing
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,6 +59,7 @@ def check_overrides(argv: list[str]) -> None:
     """
     given = [argument.removeprefix("-").removeprefix("-") for argument in argv if argument.startswith("-")]
     files = [argument.partition("=")[2] for argument in given if argument.startswith("config=")]
+    files += [value for flag, value in itertools.pairwise(argv) if flag in ("-config", "--config")]
     keys = [argument.partition("=") for argument in given if argument.startswith("config.")]
     if not files:
         if keys:
@@ -109,6 +112,8 @@ def load(value: str) -> Any:
     module_spec.loader.exec_module(module)
     if not hasattr(module, "get_config"):
         raise UserError(f"{name} has no get_config function: see experiments/pretrain/tiny.py for one")
+    if variant and not inspect.signature(module.get_config).parameters:
+        raise UserError(f"{name} has no variants: leave out {variant!r}")
     return module.get_config(variant) if variant else module.get_config()
 
 

@@ -50,6 +50,9 @@ def main(_: list[str]) -> None:
         if getattr(options, name) < least:
             raise UserError(f"--{name}={getattr(options, name)}: must be at least {least}")
 
+    if options.seed >= 2**32:
+        raise UserError(f"--seed={options.seed}: must be below 2^32")
+
     from launch.workdir import load_model
     from lm.inference.generate import generate
     from lm.inference.sampling import Sampling, check_sampling
@@ -77,6 +80,7 @@ def main(_: list[str]) -> None:
         sampling=sampling,
         seed=options.seed,
         stop=tokenizer.document_start,
+        symbols=tokenizer.vocab_size,
         on_tokens=show if options.samples == 1 else None,
     )
     if options.samples == 1:
@@ -92,7 +96,9 @@ def predictions(model: "Transformer", tokenizer: Tokenizer, prompt: list[int], t
     import jax.numpy as jnp
 
     logits, _ = jax.jit(lambda model, tokens: model(tokens))(model, jnp.array([prompt]))
-    probabilities, tokens = jax.lax.top_k(jax.nn.softmax(logits[0]), min(top, logits.shape[-1]))
+    probabilities, tokens = jax.lax.top_k(
+        jax.nn.softmax(logits[0, :, : tokenizer.vocab_size]), min(top, tokenizer.vocab_size)
+    )
     lines = []
     for at, token in enumerate(prompt):
         guesses = zip(tokens[at].tolist(), probabilities[at].tolist(), strict=True)

@@ -58,7 +58,7 @@ def main(argv: list[str]) -> None:
         )
     if (args.text is None) == (args.file is None):
         raise UserError("say what to look at: --text='some text', or --file=PATH (one of them)")
-    path = Path(args.tokenizer or args.workdir)
+    path = Path(args.tokenizer).expanduser() if args.tokenizer else Path(args.workdir).expanduser() / "tokenizer"
     tokenizer = load_tokenizer(path)
     text = args.text if args.file is None else read_text(args.file)
     ids = tokenizer.encode(text)

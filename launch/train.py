@@ -2,7 +2,7 @@
 
     python -m launch.train --config=experiments/pretrain/tiny.py --workdir=runs/a
     python -m launch.train --config=experiments/pretrain/tiny.py:pydoc --workdir=runs/b --config.optimizer.learning_rate=3e-4
-    python -m launch.train --config=experiments/pretrain/tiny.py --workdir=runs/c --config.data.sources=books/*.txt
+    python -m launch.train --config=experiments/pretrain/tiny.py --workdir=runs/c --config.data.sources='books/*.txt'
 
 The same command again resumes a run that was stopped or killed. Ctrl-C and SIGTERM save before they stop.
 What a run leaves in its folder is listed in `launch/workdir.py`.
@@ -37,25 +37,35 @@ def main(_: list[str]) -> int:
     experiment = config.experiment()
     workdir = Path(flags.FLAGS.workdir).expanduser()
 
+    import jax
+
     # Imported late: a mistake in the flags is told at once, and not after the seconds that JAX takes to load.
     from data_pipeline.prepare import prepare
     from launch.figures import loss_figure
-    from launch.workdir import open_workdir
+    from launch.workdir import keep_data_identity, open_workdir
     from lm.model.summary import summary
     from lm.pretraining import pretraining
     from lm.sharding import make_mesh
-    from lm.train import Interrupted, train
+    from lm.train import Interrupted, check_fits, train
 
     cache = Path(flags.FLAGS.cache).expanduser()
     cli.remember_compilations(cache)
     with open_workdir(workdir, experiment):
         mesh = make_mesh(experiment.mesh)
+        check_fits(experiment, mesh)  # before the data, which may take long
         prepared = prepare(experiment.data, experiment.model.vocab_size, cache)
-        prepared.tokenizer.save(workdir / "tokenizer")
+        keep_data_identity(workdir, prepared)
         print(f"model: {summary(experiment.model)}", flush=True)
         stage = pretraining(experiment, prepared, mesh)
         try:
             train(experiment, stage, mesh, workdir, flags.FLAGS.dollars_per_hour)
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            raise UserError(
+                "the devices are out of memory: raise accumulate, set model.remat=block, or lower batch_size (in another "
+                f"--workdir); {str(error).strip().splitlines()[0][:200]}"
+            ) from None
         except Interrupted as stop:
             print(stop, file=sys.stderr)
             return 128 + stop.signum

@@ -4,11 +4,13 @@ config.json         the experiment            metrics.jsonl       a line a step
 checkpoints/        Orbax                     evaluations.jsonl   a line a validation
 tokenizer/          to read what it wrote     samples.jsonl       a line a text
 loss.png            the loss figure           tensorboard/
+data.json           fingerprints of the data and the tokenizer
 """
 
 import dataclasses
 import fcntl
 import json
+import shutil
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,6 +18,7 @@ import jax
 from jax.sharding import SingleDeviceSharding
 
 from data_pipeline.errors import UserError
+from data_pipeline.prepare import PreparedDocuments
 from data_pipeline.tokenizer import Tokenizer, find_tokenizer, load_tokenizer
 from lm.checkpoint import restore_model
 from lm.experiment import Experiment
@@ -45,8 +48,10 @@ def open_workdir(path: Path, config: Experiment) -> IO[str]:
         raise UserError(f"another process is training in {path}: wait for it or choose another --workdir") from None
     here = json.loads(json.dumps(dataclasses.asdict(config)))
     file = path / "config.json"
-    if file.exists() and (path / "metrics.jsonl").exists():  # nothing is lost where no step was made
-        there = read_config(path)
+    there = read_config(path) if file.exists() else here
+    if not isinstance(there, dict) or not there.keys() >= {"steps", "model", "optimizer"}:
+        raise UserError(f"{file} is not the config of a run: choose another --workdir")
+    if started(path):
         differ = [line for line in differences(there, here) if line.split(".")[0].split(":")[0] not in HARDWARE]
         if differ:
             raise UserError(
@@ -56,6 +61,29 @@ def open_workdir(path: Path, config: Experiment) -> IO[str]:
     temporary.write_text(json.dumps(here, indent=2) + "\n")
     temporary.replace(file)
     return lock
+
+
+def started(path: Path) -> bool:
+    """Whether a run has made steps in this folder, so that something could be lost."""
+    return (path / "metrics.jsonl").exists() or (path / "checkpoints").exists()
+
+
+def keep_data_identity(path: Path, prepared: PreparedDocuments) -> None:
+    """Keep the tokenizer, and what the data was, in the folder; a run goes on with those or not at all.
+
+    Raises `UserError` when the run's sources or tokenizer have changed since its first step.
+    """
+    file = path / "data.json"
+    if started(path) and file.exists():
+        there = json.loads(file.read_text())
+        changed = [name for name, fingerprint in prepared.fingerprints.items() if there.get(name) != fingerprint]
+        if changed:
+            raise UserError(
+                f"{', '.join(changed)} changed since the run in {path} began: put the old one back, or choose another --workdir"
+            )
+    shutil.rmtree(path / "tokenizer", ignore_errors=True)
+    prepared.tokenizer.save(path / "tokenizer")
+    file.write_text(json.dumps(prepared.fingerprints, indent=2) + "\n")
 
 
 def differences(there: dict[str, Any], here: dict[str, Any], prefix: str = "") -> list[str]:

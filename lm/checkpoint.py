@@ -65,6 +65,8 @@ class Checkpoints:
             try:
                 return self._restore(step, model, optimizer)
             except Exception as error:
+                if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+                    raise  # no fault of the checkpoint's
                 reason = _first_line(error)
                 damaged = next(
                     path
@@ -74,7 +76,7 @@ class Checkpoints:
                 (self.directory / str(step)).rename(damaged)
                 self._manager.reload()
                 print(f"checkpoint {step} is damaged ({reason}); set aside as {damaged}", flush=True)
-        if steps:
+        if steps or any(self.directory.glob("damaged-*")):
             raise UserError(f"no checkpoint in {self.directory} can be read: choose another --workdir to start again")
         return None
 

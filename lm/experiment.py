@@ -59,8 +59,8 @@ def check_experiment(config: Experiment) -> None:
     for name in ("steps", "batch_size", "accumulate"):
         if getattr(config, name) < 1:
             raise UserError(f"{name}={getattr(config, name)}: must be at least 1")
-    if config.seed < 0:
-        raise UserError(f"seed={config.seed}: must not be negative")
+    if not 0 <= config.seed < 2**32:
+        raise UserError(f"seed={config.seed}: must be at least 0 and below 2^32")
     if config.batch_size % config.accumulate:
         raise UserError(f"batch_size={config.batch_size} does not divide by accumulate={config.accumulate}")
     for name in ("evaluate.every", "evaluate.batches", "sample.every", "sample.tokens", "checkpoint.every"):
@@ -69,7 +69,7 @@ def check_experiment(config: Experiment) -> None:
             raise UserError(f"{name}={getattr(getattr(config, group), key)}: must not be negative")
     if config.checkpoint.keep_last < 1:
         raise UserError(f"checkpoint.keep_last={config.checkpoint.keep_last}: must be at least 1")
-    if config.sample.temperature < 0:
+    if not config.sample.temperature >= 0:
         raise UserError(f"sample.temperature={config.sample.temperature}: must not be negative")
     check_model(config.model)
     check_documents(config.data)

@@ -40,7 +40,7 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
 
 
 class MetricWriter:
-    """Writes each step's numbers to every place. Only process 0 has one."""
+    """Writes each step's numbers to every place."""
 
     def __init__(self, workdir: Path, last_step: int, total_steps: int, dollars_per_hour: float) -> None:
         self.steps = JsonLines(workdir / "metrics.jsonl", last_step)

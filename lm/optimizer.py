@@ -49,7 +49,7 @@ def check_optimizer(config: OptimizerConfig, steps: int) -> None:
         if not 0 <= getattr(config, name) < 1:
             raise UserError(f"optimizer.{name}={getattr(config, name)}: must be at least 0 and below 1")
     for name in ("epsilon", "weight_decay", "clip_norm"):
-        if getattr(config, name) < 0:
+        if not getattr(config, name) >= 0:
             raise UserError(f"optimizer.{name}={getattr(config, name)}: must not be negative")
 
 

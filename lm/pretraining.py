@@ -8,9 +8,11 @@ from functools import partial
 import jax
 import numpy as np
 from jax.sharding import Mesh
+from tqdm import tqdm
 
 from data_pipeline.loader import DocumentSource, one_pass
 from data_pipeline.prepare import PreparedDocuments
+from data_pipeline.shards import TokenizedDocuments
 from data_pipeline.tokenizer import Tokenizer
 from lm import sharding
 from lm.experiment import Experiment
@@ -28,7 +30,6 @@ def pretraining(config: Experiment, prepared: PreparedDocuments, mesh: Mesh) -> 
     """The stage for prepared documents. Raises `UserError` when the batch or the attention does not suit the mesh."""
     check_attention(config.model, mesh.devices.flat[0].platform)
     rows = sharding.batch_rows(mesh, config.batch_size)
-    sharding.batch_rows(mesh, config.batch_size // config.accumulate)  # each part of an accumulated batch must fit too
     source = DocumentSource(
         prepared.train,
         prepared.names,
@@ -44,27 +45,35 @@ def pretraining(config: Experiment, prepared: PreparedDocuments, mesh: Mesh) -> 
         source=source,
         objective=partial(next_token, config=config.objective),
         host_only=HOST_ONLY,
-        evaluate=make_evaluation(config, held_out, prepared.tokenizer, mesh, rows) if held_out else None,
+        evaluate=make_evaluation(config, held_out, prepared.tokenizer, mesh) if held_out else None,
         sample=partial(write_samples, config=config, tokenizer=prepared.tokenizer) if config.sample.prompts else None,
     )
 
 
 def make_evaluation(
-    config: Experiment, held_out: list, tokenizer: Tokenizer, mesh: Mesh, rows: slice
+    config: Experiment, held_out: list[TokenizedDocuments], tokenizer: Tokenizer, mesh: Mesh
 ) -> Callable[[Transformer], dict[str, float]]:
     """A function model -> loss (nats per token) and bits_per_byte on the held-out documents."""
     objective = jax.jit(partial(next_token, config=config.objective))
     bytes_of = np.array([len(tokenizer.token_bytes(i)) for i in range(tokenizer.vocab_size)], np.int64)
+    batch_size = config.batch_size // config.accumulate  # what fits in training fits here
+    rows = sharding.batch_rows(mesh, batch_size)
 
     def batches() -> Iterator[HostBatch]:
-        whole = one_pass(held_out, row_length=config.model.context_length, batch_size=config.batch_size, rows=rows)
-        return itertools.islice(whole, config.evaluate.batches or None)
+        whole = one_pass(
+            held_out,
+            row_length=config.model.context_length,
+            batch_size=batch_size,
+            packing=config.data.packing,
+            rows=rows,
+        )
+        return itertools.islice(whole, config.evaluate.batches * config.accumulate or None)
 
     def evaluate(model: Transformer) -> dict[str, float]:
         nats = tokens = size = 0.0
-        for batch in batches():
+        for batch in tqdm(batches(), desc="validation", unit=" batches", delay=5, leave=False):
             arrays = {name: value for name, value in batch.items() if name not in HOST_ONLY}
-            _, metrics = objective(model, sharding.put_batch(mesh, arrays, config.batch_size))
+            _, metrics = objective(model, sharding.put_batch(mesh, arrays, batch_size))
             nats += float(metrics["cross_entropy"]) * float(metrics["weight"])
             tokens += float(metrics["weight"])
             size += float(np.sum(bytes_of[batch["labels"]] * batch["loss_mask"]))
@@ -83,6 +92,7 @@ def write_samples(model: Transformer, *, config: Experiment, tokenizer: Tokenize
         sampling=Sampling(config.sample.temperature),
         seed=config.seed,
         stop=tokenizer.document_start,
+        symbols=tokenizer.vocab_size,
     )
     return [
         {"prompt": prompt, "text": tokenizer.decode(tokens)}

@@ -92,8 +92,24 @@ def accumulated(
     shapes = jax.eval_shape(part, jax.tree.map(lambda x: x[0], pieces))
     (grads, metrics), _ = jax.lax.scan(add, jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), shapes), pieces)
     weight = metrics.pop("weight")
-    grads, metrics = jax.tree.map(lambda total: total / jnp.maximum(weight, 1.0), (grads, metrics))
+    grads, metrics = jax.tree.map(
+        lambda total, like: (total / jnp.maximum(weight, 1.0)).astype(like.dtype),
+        (grads, metrics),
+        (shapes[0], {name: shape for name, shape in shapes[1].items() if name != "weight"}),
+    )
     return grads, {**metrics, "weight": weight}
+
+
+def check_fits(config: Experiment, mesh: Mesh) -> None:
+    """Raise `UserError` when the batch, its parts or a parameter do not divide over the mesh."""
+    sharding.batch_rows(mesh, config.batch_size)
+    try:
+        sharding.batch_rows(mesh, config.batch_size // config.accumulate)
+    except UserError as error:
+        raise UserError(
+            f"{error} (batch_size is {config.batch_size}, taken in accumulate={config.accumulate} parts)"
+        ) from None
+    abstract_state(config, make_optimizer(config.optimizer, config.steps), mesh)
 
 
 def abstract_state(config: Experiment, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
@@ -167,6 +183,7 @@ class Run:
             config.model, config.model.context_length
         )
         self._peak = flops.peak_flops(list(mesh.devices.flat))
+        self._dispatched = False  # no step yet in this process
         self._pending: tuple[int, Metrics, HostBatch] | None = None
         self._started = self._last = time.monotonic()
         self._recent: deque[float] = deque(maxlen=50)  # seconds of the last steps, for the time left
@@ -177,12 +194,15 @@ class Run:
         """Do what the run was killed before doing: the evaluation and the samples that follow a save."""
         if self._due(self.config.evaluate.every) and self.at not in self.writer.evaluations.steps:
             self.evaluate()
-        if self._due(self.config.sample.every) and self.at not in self.writer.samples.steps:
+        if self._samples_due() and self.at not in self.writer.samples.steps:
             self.sample()
 
     def _due(self, every: int) -> bool:
         """Whether something that happens every so many steps, and at the end, happens after this one."""
         return self.at == self.config.steps or (every > 0 and self.at % every == 0)
+
+    def _samples_due(self) -> bool:
+        return self._due(self.config.sample.every) or self.at == 1
 
     def after_step(self, stopping: bool) -> None:
         """Save, evaluate, sample, as the experiment says; only save when the run is about to stop."""
@@ -191,7 +211,7 @@ class Run:
             self.save()
         if evaluates and not stopping:
             self.evaluate()
-        if (self._due(self.config.sample.every) or self.at == 1) and not stopping:
+        if self._samples_due() and not stopping:
             self.sample()
 
     def advance(self) -> None:
@@ -199,7 +219,8 @@ class Run:
         batch = self.stage.source.next(self.state.model)
         arrays = {name: rows for name, rows in batch.items() if name not in self.stage.host_only}
         on_mesh = sharding.put_batch(self.mesh, arrays, self.config.batch_size)
-        if self.at == 0 or not self._recent:
+        if not self._dispatched:
+            self._dispatched = True
             print("compiling the training step ...", flush=True)
         self.state, metrics = self._step(self.state, on_mesh)
         self.at += 1
@@ -236,7 +257,7 @@ class Run:
         return self._seconds_before + time.monotonic() - self._started
 
     def save(self) -> None:
-        """Save a checkpoint; the step under way is checked first, so that what is saved is always finite."""
+        """Save a checkpoint, once the step under way has been checked: nothing is saved after a bad loss or gradient."""
         self.report()
         run = {"source": self.stage.source.get_state(), "seconds": self.seconds}
         self.checkpoints.save(self.at, self.state.model, self.state.optimizer, run)
@@ -275,7 +296,7 @@ class Run:
         shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
         return UserError(
             f"{name} is {value} at step {step} (documents in the batch: {shown}). The last good checkpoint stays; "
-            "lower optimizer.learning_rate or look at those documents"
+            "look at those documents, or lower optimizer.learning_rate in another --workdir"
         )
 
 

@@ -27,10 +27,12 @@ def generate(
     sampling: Sampling,
     seed: int,
     stop: int,
+    symbols: int | None = None,
     on_tokens: Callable[[int, list[int]], None] | None = None,
 ) -> list[list[int]]:
     """Continue each prompt until it writes `stop` (left out of the result), `max_tokens`, or the end of the context.
 
+    Only the first `symbols` of the model's vocabulary are written (None: all): it may be padded beyond the tokenizer's.
     `on_tokens(row, tokens)` is called with each row's new tokens after every chunk. Raises `UserError` for an empty
     prompt and for one that fills the context.
     """
@@ -53,7 +55,7 @@ def generate(
         positions[row, : len(prompt)] = np.arange(len(prompt))
 
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), jnp.arange(len(prompts)))
-    tokens, cache = prefill(model, padded, positions, lengths, keys, slots, sampling)
+    tokens, cache = prefill(model, padded, positions, lengths, keys, slots, sampling, symbols)
     results: list[list[int]] = [[] for _ in prompts]
     running = set(range(len(prompts)))
     block = np.asarray(tokens)[:, None]
@@ -71,12 +73,12 @@ def generate(
             if ended or len(results[row]) >= budget[row]:
                 running.discard(row)
         if running:
-            tokens, at, cache, written = decode(model, tokens, at, cache, keys, sampling)
+            tokens, at, cache, written = decode(model, tokens, at, cache, keys, sampling, symbols)
             block = np.asarray(written)
     return results
 
 
-@partial(jax.jit, static_argnames=("slots", "sampling"))
+@partial(jax.jit, static_argnames=("slots", "sampling", "symbols"))
 def prefill(
     model: Transformer,
     tokens: jax.Array,
@@ -85,17 +87,24 @@ def prefill(
     keys: jax.Array,
     slots: int,
     sampling: Sampling,
+    symbols: int | None,
 ) -> tuple[jax.Array, KVCache]:
     """Read prompts (B, T), padded on the right to `lengths` (B,); draw each row's first token (B,)."""
     cache = empty_cache(model.config, tokens.shape[0], slots)
     hidden, cache = _read(model, tokens, positions, cache)
     last = jnp.take_along_axis(hidden, (lengths - 1)[:, None, None], axis=1)[:, 0]
-    return draw(model.logits(last), _keys_at(keys, lengths), sampling), cache
+    return draw(model.logits(last)[:, :symbols], _keys_at(keys, lengths), sampling), cache
 
 
-@partial(jax.jit, static_argnames=("sampling",), donate_argnames=("cache",))
+@partial(jax.jit, static_argnames=("sampling", "symbols"), donate_argnames=("cache",))
 def decode(
-    model: Transformer, tokens: jax.Array, at: jax.Array, cache: KVCache, keys: jax.Array, sampling: Sampling
+    model: Transformer,
+    tokens: jax.Array,
+    at: jax.Array,
+    cache: KVCache,
+    keys: jax.Array,
+    sampling: Sampling,
+    symbols: int | None,
 ) -> tuple[jax.Array, jax.Array, KVCache, jax.Array]:
     """Write `CHUNK` tokens a row. tokens (B,) are the last ones drawn, to be read at positions `at` (B,).
 
@@ -107,7 +116,7 @@ def decode(
     ) -> tuple[tuple[jax.Array, jax.Array, KVCache], jax.Array]:
         tokens, at, cache = carry
         hidden, cache = _read(model, tokens[:, None], at[:, None], cache)
-        new = draw(model.logits(hidden[:, 0]), _keys_at(keys, at + 1), sampling)
+        new = draw(model.logits(hidden[:, 0])[:, :symbols], _keys_at(keys, at + 1), sampling)
         return (new, at + 1, cache), new
 
     (tokens, at, cache), written = jax.lax.scan(one, (tokens, at, cache), None, length=CHUNK)

@@ -19,7 +19,7 @@ class Sampling:
 
 def check_sampling(sampling: Sampling) -> None:
     """Raise `UserError` for values that make no sense."""
-    if sampling.temperature < 0:
+    if not sampling.temperature >= 0:
         raise UserError(f"temperature={sampling.temperature}: must be 0 (greedy) or more")
     if sampling.top_k < 0:
         raise UserError(f"top_k={sampling.top_k}: must be 0 (all tokens) or more")

@@ -26,7 +26,7 @@ class NextTokenConfig:
 
 def check_next_token(config: NextTokenConfig) -> None:
     """Raise `UserError` for values that make no sense."""
-    if config.z_loss < 0:
+    if not config.z_loss >= 0:
         raise UserError(f"objective.z_loss={config.z_loss}: must not be negative")
     if config.chunk < 1:
         raise UserError(f"objective.chunk={config.chunk}: must be at least 1 position")

@@ -304,7 +304,7 @@ def test_a_special_token_from_a_text_is_refused(tmp_path: Path) -> None:
 
 
 def test_no_documents_is_the_users_mistake(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="test holds no documents"):
+    with pytest.raises(UserError, match="no documents to write"):
         prepare(tmp_path, [])
     assert prepare(tmp_path).train.documents > 0
     for share in (1.0, -0.1, float("nan")):

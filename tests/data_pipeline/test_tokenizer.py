@@ -8,7 +8,7 @@ import re
 
 import pytest
 import sentencepiece
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data_pipeline.errors import UserError
@@ -169,7 +169,7 @@ def test_characters_that_sentencepiece_reserves_hide_no_text(tmp_path, mark):
 
 
 @given(corpus=st.lists(texts | st.text("ab \n", min_size=CHUNK_CHARACTERS, max_size=3 * CHUNK_CHARACTERS), max_size=4))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.data_too_large, HealthCheck.too_slow])
 def test_chunks_lose_nothing_and_are_bounded(corpus):
     chunks = list(chunks_of(corpus))
     assert all(0 < len(chunk) <= CHUNK_CHARACTERS for chunk in chunks)

@@ -39,6 +39,8 @@ def refused(tmp_path: Path, *arguments: str, module: str = "launch.train", cwd: 
         ((TINY, "--config.data.sources=(1,2)"), "data.sources=(1, 2): every item must be a text"),
         ((TINY, "--config.steps=-5"), "steps=-5: must be at least 1"),
         ((TINY, "--config.mesh.data=3", "--config.mesh.fsdp=5"), "does not fit"),
+        (("--config", "experiments/pretrain/tiny.py", "--config.stepz=3"), "did you mean --config.steps?"),
+        ((TINY, "--config.batch_size=16", "--config.accumulate=3"), "does not divide by accumulate=3"),
         ((TINY, "--stepz=3"), "unknown flag --stepz"),
         ((TINY, "--work_dir=x"), "did you mean --workdir?"),
         ((TINY, "train"), "unexpected argument 'train'"),
@@ -126,6 +128,28 @@ def test_another_experiment_in_the_same_folder_shows_the_differences(tmp_path):
         "launch.train", *arguments, f"--cache={tmp_path / 'cache'}", "--config.mesh.data=1", log=tmp_path / "log"
     )
     assert code == 0, output
+
+
+def test_data_that_changed_under_a_run_is_noticed(tmp_path):
+    good = [json.dumps({"text": story(i), "id": f"story-{i}"}).encode() for i in range(40)]
+    write_rows(tmp_path / "text.jsonl", good)
+
+    arguments = own_data(tmp_path, f"--workdir={tmp_path / 'run'}")
+    code, output = run("launch.train", *arguments, f"--cache={tmp_path / 'cache'}", log=tmp_path / "log")
+    assert code == 0, output
+    kept = sorted((tmp_path / "run" / "tokenizer").iterdir())[0].read_bytes()
+    write_rows(tmp_path / "text.jsonl", [*good, json.dumps({"text": story(99)}).encode()])
+    told = refused(tmp_path, *arguments)
+    assert "text.jsonl" in told
+    assert "changed since the run in" in told
+    assert sorted((tmp_path / "run" / "tokenizer").iterdir())[0].read_bytes() == kept
+
+
+def test_a_folder_with_a_config_of_something_else_is_left_alone(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text('{"model_type": "llama"}')
+    assert "is not the config of a run" in refused(tmp_path, TINY)
+    assert (tmp_path / "run" / "config.json").read_text() == '{"model_type": "llama"}'
 
 
 def test_two_processes_cannot_train_in_one_folder(tmp_path):

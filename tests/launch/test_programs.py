@@ -76,6 +76,12 @@ def test_generate_repeats_with_a_seed_and_differs_with_another(trained, tmp_path
     )
 
 
+def test_tokenize_looks_through_the_tokenizer_of_a_run(trained, tmp_path):
+    code, output = run("launch.tokenize", f"--workdir={trained[0]}", "--text=a <|user_start|> b", log=tmp_path / "log")
+    assert code == 0, output
+    assert "vocabulary 512" in output
+
+
 def test_the_report_is_one_file_with_everything_in_it(trained, tmp_path):
     workdir = trained[0]
     code, output = run("launch.report", f"--workdir={workdir}", log=tmp_path / "log")

@@ -21,13 +21,13 @@ TEXT = "Hello hello\n\tif x:  漢字 <|user_start|>\x1b[31m e\u0301\r\n"
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
-    train_tokenizer(["Hello hello world, if x and y: 漢字\n"] * 50, 310, folder / "tokenizer.model")
+    train_tokenizer(["Hello hello world, if x and y: 漢字\n"] * 50, 310, folder / "tokenizer" / "tokenizer.model")
     return folder
 
 
 @pytest.fixture(scope="module")
 def tokenizer(run):
-    return load_tokenizer(run)
+    return load_tokenizer(run / "tokenizer")
 
 
 def test_every_token_stands_above_its_id(tokenizer):

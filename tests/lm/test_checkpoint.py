@@ -66,6 +66,8 @@ def test_when_all_are_damaged_the_run_stops_instead_of_starting_again(tmp_path, 
     assert "checkpoint 2 is damaged" in printed
     assert "checkpoint 1 is damaged" in printed
     assert {path.name for path in tmp_path.iterdir()} == {"damaged-1", "damaged-2"}  # nothing is thrown away
+    with pytest.raises(UserError, match=r"no checkpoint in .* can be read"):  # nor does a second try start from nothing
+        Checkpoints(tmp_path).restore(abstract.model, abstract.optimizer)
 
 
 def test_a_half_written_checkpoint_is_never_chosen(tmp_path, eight_devices):

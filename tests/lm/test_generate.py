@@ -110,6 +110,20 @@ def test_the_context_is_the_limit():
     assert got == [naive(build(CONFIG), 0, p, context + 1 - len(p), GREEDY) for p in prompts]
 
 
+def test_only_the_tokenizers_symbols_are_written():
+    got = generate(
+        build(CONFIG),
+        PROMPTS,
+        max_tokens=20,
+        sampling=Sampling(9.0),
+        seed=0,
+        stop=NEVER,
+        symbols=CONFIG.vocab_size // 2,
+    )
+    assert max(max(tokens) for tokens in got) < CONFIG.vocab_size // 2
+    assert max(max(tokens) for tokens in run(PROMPTS, Sampling(9.0), 20)) >= CONFIG.vocab_size // 2
+
+
 def test_a_context_that_is_no_power_of_two():
     config = replace(LEARNED, context_length=21)
     prompts = [[1] * 17, [2, 3]]

@@ -19,7 +19,7 @@ from lm.objectives.next_token import NextTokenConfig, next_token
 from lm.optimizer import OptimizerConfig, make_optimizer
 from lm.sharding import MeshConfig, make_mesh
 from lm.stage import Stage
-from lm.train import TrainState, train, train_step
+from lm.train import TrainState, init_state, train, train_step
 
 MODEL = ModelConfig(vocab_size=64, context_length=16, layers=2, width=32, heads=2, kv_heads=1, mlp_width=64)
 B, T = 4, MODEL.context_length
@@ -88,6 +88,20 @@ def test_accumulating_parts_of_unequal_weight_gives_the_gradient_of_the_whole_ba
         jax.tree.map(partial(np.testing.assert_allclose, rtol=2e-4, atol=1e-6), whole.model, split.model)
         for name, value in whole_metrics.items():
             np.testing.assert_allclose(metrics[name], value, rtol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_an_update_keeps_every_dtype(name, accumulate):
+    config = experiment(model=replace(MODEL, param_dtype="bfloat16"), optimizer=OptimizerConfig(name, warmup_steps=0))
+    optimizer = make_optimizer(config.optimizer, config.steps)
+    step = partial(
+        train_step, objective=partial(next_token, config=NextTokenConfig()), optimizer=optimizer, accumulate=accumulate
+    )
+    before = jax.eval_shape(partial(init_state, config=config, optimizer=optimizer), jax.random.key(0))
+    after, _ = jax.eval_shape(step, before, random_batch(0))
+    for one, other in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
+        assert (one.shape, one.dtype) == (other.shape, other.dtype)
 
 
 def test_one_batch_can_be_learnt_by_heart():
