@@ -5,7 +5,10 @@
     python -m launch.train --config=experiments/pretrain/tiny.py:pydoc --workdir=runs/pydoc
     python tests/benchmarks/pydoc.py --workdir=runs/pydoc
 
-RESULTS
+Measured on two CPU cores, one seed each, by these commands: school, 300 steps (1.2 M tokens, 2m36s, 8,600 tokens/s),
+0.930 nats per token and 0.352 bits per byte held out; facts told in 8 documents or more are likelier than the same sentence
+with another value 99.9% of the time, facts told once 91%, facts never told 47% (chance 50%). pydoc, 300 steps (1.2 M tokens,
+2m31s), 1.796 bits per byte held out; a byte 4-gram has 2.063, a 5-gram 1.910, `xz -9e` 2.380.
 """
 
 from data_pipeline.errors import UserError
@@ -28,7 +31,8 @@ def get_config(variant: str = "school") -> Experiment:
         batch_size=16,
         model=preset("tiny"),
         data=DocumentsConfig(sources=(variant,)),
-        # So many epochs over so little text want a strong weight decay: without it the held-out loss turns up again.
+        # So many epochs over so little text want a strong weight decay. On pydoc with 0.1 (and a final_fraction of 0.1)
+        # the held-out bits per byte turned at step 150, from 2.04 back up to 2.17 at step 300.
         optimizer=OptimizerConfig(
             name="muon", learning_rate=4e-3, warmup_steps=40, weight_decay=2.0 if school else 4.0, final_fraction=0.0
         ),
