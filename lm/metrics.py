@@ -2,6 +2,10 @@
 
 import json
 import math
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -80,6 +84,25 @@ class MetricWriter:
         for name, value in record.items():
             if name != "step":
                 self._board.add_scalar(f"{group}/{name}", value, record["step"])
+
+
+@contextmanager
+def announced(what: str) -> Iterator[None]:
+    """Say what is being done, and every 8 seconds that it still is: nothing is silent for long."""
+    print(f"{what} ...", flush=True)
+    done, start = threading.Event(), time.monotonic()
+
+    def repeat() -> None:
+        while not done.wait(8):
+            print(f"{what} ... {duration(time.monotonic() - start)}", flush=True)
+
+    thread = threading.Thread(target=repeat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def step_line(record: dict[str, Any], total_steps: int, seconds_left: float) -> str:

@@ -6,6 +6,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,7 @@ from data_pipeline.errors import UserError
 from lm import flops, sharding
 from lm.checkpoint import Checkpoints
 from lm.experiment import Experiment
-from lm.metrics import MetricWriter
+from lm.metrics import MetricWriter, announced
 from lm.model.transformer import Transformer
 from lm.optimizer import make_optimizer, make_schedule
 from lm.stage import HostBatch, Metrics, Objective, Stage
@@ -219,10 +220,9 @@ class Run:
         batch = self.stage.source.next(self.state.model)
         arrays = {name: rows for name, rows in batch.items() if name not in self.stage.host_only}
         on_mesh = sharding.put_batch(self.mesh, arrays, self.config.batch_size)
-        if not self._dispatched:
-            self._dispatched = True
-            print("compiling the training step ...", flush=True)
-        self.state, metrics = self._step(self.state, on_mesh)
+        with nullcontext() if self._dispatched else announced("compiling the training step"):
+            self.state, metrics = self._step(self.state, on_mesh)
+        self._dispatched = True
         self.at += 1
         self.report()
         self._pending = (self.at, metrics, batch)

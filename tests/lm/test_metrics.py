@@ -1,10 +1,11 @@
 """The files and the line that tell how a run is going."""
 
 import json
+import threading
 
 import pytest
 
-from lm.metrics import JsonLines, duration, read_json_lines, step_line
+from lm.metrics import JsonLines, announced, duration, read_json_lines, step_line
 
 
 def test_resuming_cuts_back_to_the_checkpoint_and_drops_a_half_written_line(tmp_path):
@@ -26,6 +27,15 @@ def test_resuming_cuts_back_to_the_checkpoint_and_drops_a_half_written_line(tmp_
         {"step": 3, "loss": 1 / 3},
         {"step": 4, "loss": 0.5},
     ]
+
+
+def test_long_work_is_announced_and_ends_quietly(capsys):
+    with announced("compiling"):
+        assert capsys.readouterr().out == "compiling ...\n"
+    with pytest.raises(ZeroDivisionError), announced("dividing"):
+        raise ZeroDivisionError
+    assert capsys.readouterr().out == "dividing ...\n"
+    assert not [thread for thread in threading.enumerate() if "repeat" in thread.name]
 
 
 def test_a_missing_file_has_no_records(tmp_path):
