@@ -89,7 +89,7 @@ def files_fingerprint(paths: Sequence[Path]) -> str:
     """sha256 over the names (without folders) and the whole contents of `paths`.
 
     Whole contents, not dates: a copy on another machine must count as the same data, an edit of one letter must not.
-    sha256 reads faster (1.8 GB/s) than most disks.
+    sha256 reads about as fast as disks do.
     """
     digest = hashlib.sha256()
     with _reading_bar(paths, "checking files") as bar:

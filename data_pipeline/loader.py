@@ -18,7 +18,7 @@ from data_pipeline.packing import Documents, Plan, Row, build_row, empty_row, pl
 Batch = dict[str, np.ndarray]
 
 # A thread builds rows, a few batches ahead, while the device computes. More threads only take turns at the
-# interpreter's lock (tried: two are slower than one, eight slower still); worker processes would tie the order of
+# interpreter's lock and are no faster; worker processes would tie the order of
 # batches to their number. A program that ends waits for the batches ahead, so they are few.
 READ_OPTIONS = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
 

@@ -183,7 +183,7 @@ class TokenizedDocuments:
         number = bisect.bisect_right(self._starts, index) - 1
         place = index - self._starts[number]
         try:
-            # A range of one: `read([place])` would start a pool of threads for each record, and be ten times slower.
+            # A range of one: `read([place])` would start a pool of threads for each record.
             record = self._reader(number).read(place, place + 1)[0]
         except RuntimeError as error:
             raise self._damaged(number, f"is damaged ({error})") from None

@@ -82,7 +82,8 @@ def row_mask(q_index: jax.Array, k_index: jax.Array, window: int) -> jax.Array:
 def block_attention(q: jax.Array, k: jax.Array, v: jax.Array, segment_ids: jax.Array | None, window: int) -> jax.Array:
     """Attention in plain XLA, a block of queries at a time: keys that the whole block cannot see are never touched.
 
-    Arguments and result as in `attention`. On a CPU this is faster than one masked product over all keys, and needs less memory.
+    Arguments and result as in `attention`. Fewer products and less memory than
+    one masked product over all keys.
     """
     t = q.shape[1]
     size = max(64, -(-t // 8))  # at most eight blocks, so that compile time does not grow with T

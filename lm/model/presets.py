@@ -65,7 +65,7 @@ def tiny() -> ModelConfig:
         heads=4,
         kv_heads=4,
         mlp_width=512,
-        activation="relu2",  # two thirds of SwiGLU's matrix products, and no exponentials: much faster on a CPU
+        activation="relu2",  # two thirds of SwiGLU's matrix products, and no exponentials
         qk_norm=True,
     )
 
