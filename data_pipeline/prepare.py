@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from data_pipeline.errors import UserError
+from data_pipeline.locked import locked
+from data_pipeline.repeats import check_repeats
 from data_pipeline.school.world import SchoolConfig
 from data_pipeline.school.world import check as check_school
 from data_pipeline.set_aside import SetAside
@@ -29,7 +31,10 @@ class DocumentsConfig:
     """What is read in pretraining."""
 
     sources: tuple[str, ...] = ("school",)
-    """school, pydoc, docstrings, tfds:NAME, or files: a path or a glob of text or JSONL, also .gz and .zst."""
+    """school, pydoc, docstrings, tfds:NAME, or files: a path or a glob of text or JSONL, also .gz and .zst.
+
+    paragraphs:SOURCE is any of them, cut at blank lines into short documents.
+    """
     weights: tuple[float, ...] = ()
     """How often each source is drawn from, row by row; empty: every document once an epoch."""
     held_out: float = 0.1
@@ -38,6 +43,9 @@ class DocumentsConfig:
     """A tokenizer file or folder; empty: train one of `model.vocab_size` symbols on the training documents."""
     packing: str = "whole"
     """whole: documents that fit a row are never cut | split: rows are always full."""
+    repeats: tuple[int, ...] = ()
+    """How often an epoch reads the documents of each group: they are dealt into so many groups of the same size, by a hash
+    of their ids. A group read 0 times is a control that nothing is learnt from. Empty: every document once."""
     school: SchoolConfig = field(default_factory=SchoolConfig)
 
 
@@ -68,6 +76,7 @@ def check_documents(config: DocumentsConfig) -> None:
         raise UserError(f"data.held_out={config.held_out}: a share, at least 0 and below 1")
     if config.packing not in ("whole", "split"):
         raise UserError(f"data.packing={config.packing!r}: choose whole or split")
+    check_repeats(config.repeats)
     check_school(config.school)
 
 
@@ -111,14 +120,20 @@ def _tokenizer(config: DocumentsConfig, fingerprints: list[str], vocab_size: int
         return load_tokenizer(Path(config.tokenizer))
     path = cache / "tokenizers" / _key(*fingerprints, config.held_out, vocab_size) / "tokenizer.model"
     if not path.exists():
-        texts = _training_texts(config, path.parent)
-        first = next(texts, None)
-        if first is None:
-            raise UserError(
-                f"every document of {', '.join(config.sources)} is held out for validation: lower data.held_out, or give more"
-            )
-        train_tokenizer(itertools.chain([first], texts), vocab_size, path)
+        with locked(path.parent):
+            if not path.exists():
+                _train_tokenizer(config, vocab_size, path)
     return load_tokenizer(path)
+
+
+def _train_tokenizer(config: DocumentsConfig, vocab_size: int, path: Path) -> None:
+    texts = _training_texts(config, path.parent)
+    first = next(texts, None)
+    if first is None:
+        raise UserError(
+            f"every document of {', '.join(config.sources)} is held out for validation: lower data.held_out, or give more"
+        )
+    train_tokenizer(itertools.chain([first], texts), vocab_size, path)
 
 
 def _training_texts(config: DocumentsConfig, folder: Path) -> Iterator[str]:

@@ -14,7 +14,6 @@ texts never end up on both sides.
 
 import bisect
 import errno
-import fcntl
 import functools
 import hashlib
 import io
@@ -22,7 +21,6 @@ import itertools
 import json
 import os
 import struct
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -36,6 +34,7 @@ from tqdm import tqdm
 
 from data_pipeline.document import Document
 from data_pipeline.errors import UserError
+from data_pipeline.locked import locked
 from data_pipeline.set_aside import SetAside
 from data_pipeline.tokenizer import Tokenizer
 
@@ -127,8 +126,7 @@ def tokenize_documents(
     _refuse_other_settings(directory, settings)
     # Asked before locking as well, so that a finished folder may be read-only.
     if not (directory / "manifest.json").exists():
-        directory.mkdir(parents=True, exist_ok=True)
-        with _locked(directory):
+        with locked(directory):
             _refuse_other_settings(directory, settings)
             if not (directory / "manifest.json").exists():
                 _write(directory / "settings.json", _json(settings))
@@ -340,18 +338,6 @@ def _refuse_other_settings(directory: Path, settings: Settings) -> None:
                 f"{directory} was begun with another {name} ({begun.get(name)}, now {value}): choose another folder, "
                 "or delete this one to prepare it again"
             )
-
-
-@contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """Hold the folder against other processes. The system lets go of the lock however this process ends."""
-    with (directory / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            tqdm.write(f"waiting for the process that is preparing {directory}", file=sys.stderr)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 @contextmanager

@@ -5,6 +5,7 @@
     docstrings          the documentation strings of the standard library and of the installed packages
     tfds:NAME[:SPLIT]   a TensorFlow Dataset stored as ArrayRecord (split "train" unless named)
     a file or a glob    plain text, or .jsonl rows {"text": ..., "id": ...}; each also as .gz or .zst
+    paragraphs:SOURCE   any of these, cut at blank lines into short documents, each text once
 
 Every source can be read again and gives the same documents in the same order: resuming relies on it.
 """
@@ -20,6 +21,8 @@ from pathlib import Path
 from data_pipeline.document import Document
 from data_pipeline.errors import UserError
 from data_pipeline.files import files_fingerprint, find_files, near_files, read_files
+from data_pipeline.paragraphs import VERSION as PARAGRAPHS_VERSION
+from data_pipeline.paragraphs import paragraphs
 from data_pipeline.python_docs import (
     docstrings,
     docstrings_fingerprint,
@@ -33,6 +36,8 @@ from data_pipeline.set_aside import SetAside
 from data_pipeline.tfds_source import read_tfds, tfds_fingerprint
 
 SOURCES = ("school", "pydoc", "docstrings")
+PREFIXES = {"tfds": "NAME", "paragraphs": "SOURCE"}  # and what stands after the colon
+PARAGRAPHS = "paragraphs:"
 
 
 def read_documents(source: str, *, school: SchoolConfig, set_aside: SetAside) -> Iterator[Document]:
@@ -48,6 +53,9 @@ def read_documents(source: str, *, school: SchoolConfig, set_aside: SetAside) ->
             documents = language_reference()
         case "docstrings":
             documents = docstrings(set_aside)
+        case _ if source.startswith(PARAGRAPHS):
+            whole = read_documents(source.removeprefix(PARAGRAPHS), school=school, set_aside=set_aside)
+            documents = paragraphs(whole, set_aside)
         case _ if source.startswith("tfds:"):
             documents = read_tfds(source, set_aside)
         case _:
@@ -64,6 +72,9 @@ def source_fingerprint(source: str, *, school: SchoolConfig) -> str:
             identity = language_reference_fingerprint()
         case "docstrings":
             identity = docstrings_fingerprint()
+        case _ if source.startswith(PARAGRAPHS):
+            whole = source_fingerprint(source.removeprefix(PARAGRAPHS), school=school)
+            identity = json.dumps([PARAGRAPHS, PARAGRAPHS_VERSION, whole])
         case _ if source.startswith("tfds:"):
             identity = tfds_fingerprint(source)
         case _:
@@ -76,14 +87,14 @@ def _find_files(source: str) -> list[Path]:
         raise UserError(f"{source} is an address; copy the data to a local file first")
     if re.fullmatch(r"[\w:-]*", source) and not (source and Path(source).exists()):
         name, _, rest = source.partition(":")
-        near = difflib.get_close_matches(name.lower(), [*SOURCES, "tfds"], n=1)
+        near = difflib.get_close_matches(name.lower(), [*SOURCES, *PREFIXES], n=1)
         if near:
-            meant = f"tfds:{rest or 'NAME'}" if near[0] == "tfds" else near[0]
+            meant = f"{near[0]}:{rest or PREFIXES[near[0]]}" if near[0] in PREFIXES else near[0]
             hint = f"; did you mean {meant}?"
         else:
             hint = (
                 near_files(Path(source)) if source else ""
-            ) or f"; choose {', '.join(SOURCES)}, tfds:NAME, a file or a glob"
+            ) or f"; choose {', '.join(SOURCES)}, tfds:NAME, a file or a glob, or paragraphs: before one of these"
         raise UserError(f'there is no source and no file "{source}"{hint}')
     return find_files(source)
 

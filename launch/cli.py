@@ -1,7 +1,7 @@
 """How every program starts and ends: flags parsed, mistakes told in one line, exit codes that scripts can trust.
 
-Exit codes: 0 done; 2 a mistake the user can fix (one line on stderr says how); 130 and 143 stopped by Ctrl-C or SIGTERM;
-141 nobody reads its output any more.
+Exit codes: 0 done; 2 a mistake the user can fix (one line on stderr says how); 75 another process of the run was lost (start
+all again); 130 and 143 stopped by Ctrl-C or SIGTERM; 141 nobody reads its output any more.
 """
 
 import difflib
@@ -21,10 +21,15 @@ from data_pipeline.errors import UserError
 CACHE = os.environ.get("TRIVIUM_CACHE", "~/.cache/trivium")
 
 
-def run(main: Callable[[list[str]], int | None], check: Callable[[list[str]], None] | None = None) -> None:
+def run(
+    main: Callable[[list[str]], int | None],
+    check: Callable[[list[str]], None] | None = None,
+    *,
+    positional: bool = False,
+) -> None:
     """Parse absl flags, call `main(positional_arguments)`, and exit with its return value (None: 0).
 
-    `check(argv)` looks at the arguments before absl does. A `UserError`, a flag that absl refuses, and a disk or permission
+    `check(argv)` looks at the arguments before absl does. `positional`: the program takes arguments that are no flags. A `UserError`, a flag that absl refuses, and a disk or permission
     error end as one line on stderr and exit code 2.
     """
 
@@ -32,7 +37,7 @@ def run(main: Callable[[list[str]], int | None], check: Callable[[list[str]], No
         # Libraries log tracebacks of failures that they then raise, and we tell each of those in one line.
         logging.set_verbosity(logging.FATAL)
         _tell_failures_elsewhere_in_a_line()
-        if len(argv) > 1:
+        if len(argv) > 1 and not positional:
             raise UserError(f"unexpected argument {argv[1]!r}: every option is a flag, --name=value (see --help)")
         return main(argv[1:]) or 0
 

@@ -5,27 +5,37 @@
     python -m launch.train --config=experiments/pretrain/tiny.py --workdir=runs/c --config.data.sources='books/*.txt'
 
 The same command again resumes a run that was stopped or killed. Ctrl-C and SIGTERM save before they stop.
+On a cluster, start it once on every host: see `launch/cluster.py`. They share --workdir; the first one writes and speaks.
 What a run leaves in its folder is listed in `launch/workdir.py`.
 """
 
+import dataclasses
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 from absl import flags
 
 from data_pipeline.errors import UserError
-from launch import cli, config
+from launch import cli, cluster, config
+from lm.experiment import Experiment
 
 
 def define_flags() -> None:
     """The flags of this program."""
     config.define_flag()
+    cluster.define_flags()
     flags.DEFINE_string("workdir", None, "The folder of the run; made if it does not exist.")
     flags.DEFINE_string(
         "cache",
         cli.CACHE,
         "Where tokenizers, tokenized documents and compiled programs are kept, for all runs. (The variable TRIVIUM_CACHE "
         "sets the default.)",
+    )
+    flags.DEFINE_string(
+        "profile",
+        None,
+        "FIRST:LAST: write a trace of these steps to WORKDIR/profile, for TensorBoard or Perfetto.",
     )
     flags.DEFINE_float("dollars_per_hour", 0.0, "Price of all this hardware: each line then shows the cost so far.")
 
@@ -37,28 +47,42 @@ def main(_: list[str]) -> int:
     experiment = config.experiment()
     workdir = Path(flags.FLAGS.workdir).expanduser()
 
+    # Joined before anything else touches JAX, and imported late: a mistake in the flags is told at once, and not after the
+    # seconds that JAX takes to load.
+    cluster.join()
+    with cluster.leaving_at_once():
+        return run(experiment, workdir)
+
+
+def run(experiment: Experiment, workdir: Path) -> int:
+    """Train in `workdir`, and return the exit code."""
     import jax
 
-    # Imported late: a mistake in the flags is told at once, and not after the seconds that JAX takes to load.
     from data_pipeline.prepare import prepare
     from launch.figures import loss_figure
-    from launch.workdir import keep_data_identity, open_workdir
+    from launch.workdir import keep_data_identity, open_workdir, same_everywhere
+    from lm import processes
     from lm.model.summary import summary
     from lm.pretraining import pretraining
+    from lm.profiler import parse_profile
     from lm.sharding import make_mesh
     from lm.train import Interrupted, check_fits, train
 
+    traced = flags.FLAGS.profile
+    profile = parse_profile(traced, workdir / "profile", experiment.steps) if traced else None
     cache = Path(flags.FLAGS.cache).expanduser()
     cli.remember_compilations(cache)
-    with open_workdir(workdir, experiment):
+    same_everywhere("experiment", dataclasses.asdict(experiment))
+    with processes.first_does(lambda: open_workdir(workdir, experiment)) or nullcontext():
         mesh = make_mesh(experiment.mesh)
         check_fits(experiment, mesh)  # before the data, which may take long
         prepared = prepare(experiment.data, experiment.model.vocab_size, cache)
-        keep_data_identity(workdir, prepared)
+        same_everywhere("data", prepared.fingerprints)
+        processes.first_does(lambda: keep_data_identity(workdir, prepared))
         print(f"model: {summary(experiment.model)}", flush=True)
         stage = pretraining(experiment, prepared, mesh)
         try:
-            train(experiment, stage, mesh, workdir, flags.FLAGS.dollars_per_hour)
+            train(experiment, stage, mesh, workdir, flags.FLAGS.dollars_per_hour, profile)
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
@@ -69,7 +93,8 @@ def main(_: list[str]) -> int:
         except Interrupted as stop:
             print(stop, file=sys.stderr)
             return 128 + stop.signum
-        loss_figure(workdir)
+        if processes.is_first():
+            loss_figure(workdir)
     print(f"done: {workdir}")
     return 0
 

@@ -20,6 +20,7 @@ from jax.sharding import SingleDeviceSharding
 from data_pipeline.errors import UserError
 from data_pipeline.prepare import PreparedDocuments
 from data_pipeline.tokenizer import Tokenizer, find_tokenizer, load_tokenizer
+from lm import processes
 from lm.checkpoint import restore_model
 from lm.experiment import Experiment
 from lm.model.config import ModelConfig, RopeScaling
@@ -84,6 +85,15 @@ def keep_data_identity(path: Path, prepared: PreparedDocuments) -> None:
     shutil.rmtree(path / "tokenizer", ignore_errors=True)
     prepared.tokenizer.save(path / "tokenizer")
     file.write_text(json.dumps(prepared.fingerprints, indent=2) + "\n")
+
+
+def same_everywhere(what: str, values: dict[str, Any]) -> None:
+    """Raise `UserError` in a process whose experiment or data differ from the first process's."""
+    mine = json.loads(json.dumps(values))
+    differ = differences(processes.tell_all(mine), mine)
+    problem = processes.first_problem("; ".join(differ) or None)
+    if problem:
+        raise UserError(f"the processes of this run were given another {what} each ({problem}): give all the same")
 
 
 def differences(there: dict[str, Any], here: dict[str, Any], prefix: str = "") -> list[str]:

@@ -5,6 +5,7 @@ Each holds the model, the optimizer's state and a JSON of everything else a run 
 
 import itertools
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as managers
 
 from data_pipeline.errors import UserError
+from lm import processes
 
 
 class Checkpoints:
@@ -62,20 +64,19 @@ class Checkpoints:
         """
         steps = sorted(self._manager.all_steps(), reverse=True)
         for step in steps:
+            restored, reason = None, None
             try:
-                return self._restore(step, model, optimizer)
+                restored = self._restore(step, model, optimizer)
             except Exception as error:
                 if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
                     raise  # no fault of the checkpoint's
                 reason = _first_line(error)
-                damaged = next(
-                    path
-                    for path in (self.directory / f"damaged-{step}{'-again' * times}" for times in itertools.count())
-                    if not path.exists()
-                )
-                (self.directory / str(step)).rename(damaged)
-                self._manager.reload()
-                print(f"checkpoint {step} is damaged ({reason}); set aside as {damaged}", flush=True)
+            reason = processes.first_problem(reason)
+            if reason is None:
+                return restored
+            damaged = processes.first_does(partial(self._set_aside, step))
+            self._manager.reload()
+            print(f"checkpoint {step} is damaged ({reason}); set aside as {damaged}", flush=True)
         if steps or any(self.directory.glob("damaged-*")):
             raise UserError(f"no checkpoint in {self.directory} can be read: choose another --workdir to start again")
         return None
@@ -93,6 +94,12 @@ class Checkpoints:
         if int(checksum({"model": restored["model"], "optimizer": restored["optimizer"]})) != run["checksum"]:
             raise ValueError("its checksum does not match")
         return restored["model"], restored["optimizer"], run
+
+    def _set_aside(self, step: int) -> Path:
+        names = (self.directory / f"damaged-{step}{'-again' * times}" for times in itertools.count())
+        damaged = next(path for path in names if not path.exists())
+        (self.directory / str(step)).rename(damaged)
+        return damaged
 
     def close(self) -> None:
         """Release Orbax's threads."""

@@ -1,23 +1,25 @@
 """Optimizers and learning-rate schedules, as optax chains."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 from optax import contrib
 
 from data_pipeline.errors import UserError
 from lm.sharding import logical_axes, path_name
 
+OPTIMIZERS = ("adamw", "muon", "normuon")
 SCHEDULES = ("cosine", "linear", "wsd", "constant")
 
 
 @dataclass
 class OptimizerConfig:
-    """AdamW (arXiv 1711.05101), or Muon for the matrices inside the blocks and AdamW for the rest."""
+    """AdamW (arXiv 1711.05101), or Muon or NorMuon (arXiv 2510.05491) for the blocks' matrices and AdamW for the rest."""
 
-    name: str = "adamw"  # adamw | muon
+    name: str = "adamw"  # adamw | muon | normuon
     learning_rate: float = 1e-3  # the peak
     schedule: str = "cosine"  # cosine | linear | wsd: warm up, stay, decay (arXiv 2404.06395) | constant
     warmup_steps: int = 100
@@ -34,8 +36,8 @@ class OptimizerConfig:
 
 def check_optimizer(config: OptimizerConfig, steps: int) -> None:
     """Raise `UserError` for values that make no sense."""
-    if config.name not in ("adamw", "muon"):
-        raise UserError(f"optimizer.name={config.name!r}: choose adamw or muon")
+    if config.name not in OPTIMIZERS:
+        raise UserError(f"optimizer.name={config.name!r}: choose one of {', '.join(OPTIMIZERS)}")
     if config.schedule not in SCHEDULES:
         raise UserError(f"optimizer.schedule={config.schedule!r}: choose one of {', '.join(SCHEDULES)}")
     if not config.learning_rate > 0:
@@ -74,8 +76,10 @@ def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
 def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
     """Clip, precondition, decay weights, scale by the schedule."""
     adam = optax.scale_by_adam(config.beta1, config.beta2, config.epsilon)
-    if config.name == "muon":
-        muon = optax.chain(contrib.scale_by_muon(weight_dimension_numbers=_dimension_numbers), _match_adam_rms())
+    if config.name != "adamw":
+        orthogonal = contrib.scale_by_muon(weight_dimension_numbers=_dimension_numbers)
+        per_neuron = _even_neurons() if config.name == "normuon" else optax.identity()
+        muon = optax.chain(orthogonal, per_neuron, _match_adam_rms())
         precondition = optax.partition({"muon": muon, "adam": adam}, _labels)
     else:
         precondition = adam
@@ -94,6 +98,37 @@ def _match_adam_rms() -> optax.GradientTransformation:
     )
 
 
+class EvenNeuronsState(NamedTuple):
+    """Mean squared update of each output neuron, a running average: (L, 1, outputs) for each matrix, float32."""
+
+    nu: Any
+
+
+def _even_neurons(decay: float = 0.95, epsilon: float = 1e-10) -> optax.GradientTransformation:
+    """NorMuon's second half (arXiv 2510.05491): neurons whose updates are large get smaller ones, and the reverse.
+
+    Each update (L, inputs, outputs) is divided by the root of a running mean square per output, then brought back to the
+    norm that it had.
+    """
+
+    def init(params: Any) -> EvenNeuronsState:
+        return EvenNeuronsState(jax.tree.map(lambda p: jnp.zeros((p.shape[0], 1, p.shape[2]), jnp.float32), params))
+
+    def update(updates: Any, state: EvenNeuronsState, params: Any = None) -> tuple[Any, EvenNeuronsState]:  # noqa: ARG001
+        nu = jax.tree.map(
+            lambda v, u: decay * v + (1 - decay) * jnp.mean(jnp.square(u), axis=1, keepdims=True), state.nu, updates
+        )
+
+        def even(u: jax.Array, v: jax.Array) -> jax.Array:
+            divided = u / (jnp.sqrt(v) + epsilon)
+            norms = [jnp.sqrt(jnp.sum(jnp.square(x), axis=(1, 2), keepdims=True)) for x in (u, divided)]
+            return divided * (norms[0] / (norms[1] + epsilon))
+
+        return jax.tree.map(even, updates, nu), EvenNeuronsState(nu)
+
+    return optax.GradientTransformation(init, update)
+
+
 def _axes(path: tuple[Any, ...], leaf: jax.Array) -> tuple[str | None, ...]:
     return tuple(axis for axis in logical_axes(path_name(path), leaf.ndim) if axis != "layers")
 
@@ -104,7 +139,8 @@ def _decayed(params: Any) -> Any:
 
 
 def _is_block_matrix(path: tuple[Any, ...], leaf: jax.Array) -> bool:
-    return "blocks." in path_name(path) and len(_axes(path, leaf)) == 2
+    name = path_name(path)
+    return "blocks." in name and name.endswith("kernel") and len(_axes(path, leaf)) == 2
 
 
 def _labels(params: Any) -> Any:

@@ -6,15 +6,16 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import jax
-import numpy as np
+import jax.numpy as jnp
 from jax.sharding import Mesh
 from tqdm import tqdm
 
 from data_pipeline.loader import DocumentSource, one_pass
 from data_pipeline.prepare import PreparedDocuments
+from data_pipeline.repeats import repeated
 from data_pipeline.shards import TokenizedDocuments
 from data_pipeline.tokenizer import Tokenizer
-from lm import sharding
+from lm import processes, sharding
 from lm.experiment import Experiment
 from lm.inference.generate import generate
 from lm.inference.sampling import Sampling
@@ -30,8 +31,12 @@ def pretraining(config: Experiment, prepared: PreparedDocuments, mesh: Mesh) -> 
     """The stage for prepared documents. Raises `UserError` when the batch or the attention does not suit the mesh."""
     check_attention(config.model, mesh.devices.flat[0].platform)
     rows = sharding.batch_rows(mesh, config.batch_size)
+    components = [
+        repeated(documents, config.data.repeats, name)
+        for documents, name in zip(prepared.train, prepared.names, strict=True)
+    ]
     source = DocumentSource(
-        prepared.train,
+        components,
         prepared.names,
         config.data.weights or None,
         row_length=config.model.context_length,
@@ -54,8 +59,14 @@ def make_evaluation(
     config: Experiment, held_out: list[TokenizedDocuments], tokenizer: Tokenizer, mesh: Mesh
 ) -> Callable[[Transformer], dict[str, float]]:
     """A function model -> loss (nats per token) and bits_per_byte on the held-out documents."""
-    objective = jax.jit(partial(next_token, config=config.objective))
-    bytes_of = np.array([len(tokenizer.token_bytes(i)) for i in range(tokenizer.vocab_size)], np.int64)
+    bytes_of = jnp.array([len(tokenizer.token_bytes(i)) for i in range(tokenizer.vocab_size)], jnp.int32)
+
+    @jax.jit
+    def measure(model: Transformer, batch: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
+        _, metrics = next_token(model, batch, config.objective)
+        size = jnp.sum(bytes_of[batch["labels"]] * batch["loss_mask"])
+        return metrics["cross_entropy"], metrics["weight"], size
+
     batch_size = config.batch_size // config.accumulate  # what fits in training fits here
     rows = sharding.batch_rows(mesh, batch_size)
 
@@ -71,12 +82,11 @@ def make_evaluation(
 
     def evaluate(model: Transformer) -> dict[str, float]:
         nats = tokens = size = 0.0
-        for batch in tqdm(batches(), desc="validation", unit=" batches", delay=5, leave=False):
+        shown = tqdm(batches(), "validation", unit=" batches", delay=5, leave=False, disable=not processes.is_first())
+        for batch in shown:
             arrays = {name: value for name, value in batch.items() if name not in HOST_ONLY}
-            _, metrics = objective(model, sharding.put_batch(mesh, arrays, batch_size))
-            nats += float(metrics["cross_entropy"]) * float(metrics["weight"])
-            tokens += float(metrics["weight"])
-            size += float(np.sum(bytes_of[batch["labels"]] * batch["loss_mask"]))
+            loss, weight, length = map(float, measure(model, sharding.put_batch(mesh, arrays, batch_size)))
+            nats, tokens, size = nats + loss * weight, tokens + weight, size + length
         return {"loss": nats / tokens, "bits_per_byte": nats / math.log(2) / size}
 
     return evaluate

@@ -41,6 +41,8 @@ PARAMETER_AXES: dict[str, tuple[str | None, ...]] = {
     "attention.key.bias": ("kv_heads",),
     "attention.value.kernel": ("embed", "kv_heads"),
     "attention.value.bias": ("kv_heads",),
+    "attention.value_embedding": (None, "kv_heads"),
+    "residual_scalars": (None,),
     "attention.output.kernel": ("heads", "embed"),
     "attention.output.bias": (None,),
     "mlp.gate.kernel": ("embed", "mlp"),
@@ -109,6 +111,8 @@ def tree_shardings(mesh: Mesh, abstract: Any) -> Any:
 
     def leaf(path: tuple[Any, ...], array: jax.ShapeDtypeStruct) -> NamedSharding:
         axes = logical_axes(path_name(path), array.ndim)
+        # An axis of length 1 (what is left of one that was averaged over) cannot be split, and need not be.
+        axes = tuple(None if size == 1 else axis for axis, size in zip(axes, array.shape, strict=True))
         for axis, size in zip(axes, array.shape, strict=True):
             shards = _shards(mesh, axis)
             if size % shards:

@@ -20,12 +20,13 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from data_pipeline.errors import UserError
-from lm import flops, sharding
+from lm import flops, processes, sharding
 from lm.checkpoint import Checkpoints
 from lm.experiment import Experiment
 from lm.metrics import MetricWriter, announced
 from lm.model.transformer import Transformer
 from lm.optimizer import make_optimizer, make_schedule
+from lm.profiler import Profile
 from lm.stage import HostBatch, Metrics, Objective, Stage
 
 
@@ -126,22 +127,29 @@ def init_state(key: jax.Array, config: Experiment, optimizer: optax.GradientTran
     return TrainState(model, optimizer.init(model))
 
 
-def train(config: Experiment, stage: Stage, mesh: Mesh, workdir: Path, dollars_per_hour: float = 0.0) -> Transformer:
+def train(
+    config: Experiment,
+    stage: Stage,
+    mesh: Mesh,
+    workdir: Path,
+    dollars_per_hour: float = 0.0,
+    profile: Profile | None = None,
+) -> Transformer:
     """Train for `config.steps` updates, from the newest checkpoint in `workdir` if there is one, and return the model.
 
     Raises `Interrupted` after SIGTERM or Ctrl-C, once the state is saved; `UserError` when the loss is not finite or a
     checkpoint cannot be written.
     """
     with jax.set_mesh(mesh), StopSignals() as stop:
-        run = Run(config, stage, mesh, workdir, dollars_per_hour)
+        run = Run(config, stage, mesh, workdir, stop, dollars_per_hour, profile)
         try:
             while run.at < config.steps:
                 run.advance()
-                stopping = stop.signum is not None and run.at < config.steps
-                run.after_step(stopping)
+                stopping = run.asked_to_stop if run.at < config.steps else 0
+                run.after_step(bool(stopping))
                 if stopping:
                     run.finish()
-                    raise Interrupted(stop.signum or 0, run.at)
+                    raise Interrupted(stopping, run.at)
             run.finish()
             return run.state.model
         finally:
@@ -151,8 +159,18 @@ def train(config: Experiment, stage: Stage, mesh: Mesh, workdir: Path, dollars_p
 class Run:
     """A training run in progress: the state, how many steps it has made, and where its numbers go."""
 
-    def __init__(self, config: Experiment, stage: Stage, mesh: Mesh, workdir: Path, dollars_per_hour: float) -> None:
-        self.config, self.stage, self.mesh = config, stage, mesh
+    def __init__(
+        self,
+        config: Experiment,
+        stage: Stage,
+        mesh: Mesh,
+        workdir: Path,
+        stop: "StopSignals",
+        dollars_per_hour: float,
+        profile: Profile | None,
+    ) -> None:
+        self.config, self.stage, self.mesh, self._profile = config, stage, mesh, profile
+        self._stop, self._vote, self._voted = stop, processes.Vote(mesh), 0
         optimizer = make_optimizer(config.optimizer, config.steps)
         self._schedule = make_schedule(config.optimizer, config.steps)
         abstract = abstract_state(config, optimizer, mesh)
@@ -168,10 +186,10 @@ class Run:
             self.at, self._seconds_before = restored[2]["step"], restored[2]["seconds"]
             self.stage.source.set_state(restored[2]["source"])
             print(f"resuming after step {self.at} of {config.steps}", flush=True)
-        self.writer = MetricWriter(workdir, self.at, config.steps, dollars_per_hour)
-        self._best = min(
-            ((record["loss"], record["step"]) for record in self.writer.evaluations.kept), default=(math.inf, None)
-        )
+        first = processes.is_first()  # the others write nothing
+        self.writer = MetricWriter(workdir, self.at, config.steps, dollars_per_hour) if first else None
+        evaluated, sampled, best = processes.tell_all(self.writer and self._written(self.writer))
+        self._best: tuple[float, int | None] = tuple(best) if best else (math.inf, None)
         self.checkpoints.best_step = self._best[1]
 
         step = partial(train_step, objective=stage.objective, optimizer=optimizer, accumulate=config.accumulate)
@@ -185,18 +203,24 @@ class Run:
         )
         self._peak = flops.peak_flops(list(mesh.devices.flat))
         self._dispatched = False  # no step yet in this process
-        self._pending: tuple[int, Metrics, HostBatch] | None = None
+        self._pending: tuple[int, Metrics, HostBatch, jax.Array | None] | None = None
         self._started = self._last = time.monotonic()
         self._recent: deque[float] = deque(maxlen=50)  # seconds of the last steps, for the time left
-        if self.at:
-            self._catch_up()
+        if self.at:  # do what the run was killed before doing: the evaluation and the samples that follow a save
+            if self._due(self.config.evaluate.every) and not evaluated:
+                self.evaluate()
+            if self._samples_due() and not sampled:
+                self.sample()
 
-    def _catch_up(self) -> None:
-        """Do what the run was killed before doing: the evaluation and the samples that follow a save."""
-        if self._due(self.config.evaluate.every) and self.at not in self.writer.evaluations.steps:
-            self.evaluate()
-        if self._samples_due() and self.at not in self.writer.samples.steps:
-            self.sample()
+    def _written(self, writer: MetricWriter) -> tuple[bool, bool, tuple[float, int] | None]:
+        """Whether this step was evaluated, whether it was sampled, and the best evaluation so far."""
+        best = min(((record["loss"], record["step"]) for record in writer.evaluations.kept), default=None)
+        return self.at in writer.evaluations.steps, self.at in writer.samples.steps, best
+
+    @property
+    def asked_to_stop(self) -> int:
+        """The signal that asks this run to stop, 0 if none; the same in all processes, which vote with every step."""
+        return (self._stop.signum or 0) if jax.process_count() == 1 else self._voted
 
     def _due(self, every: int) -> bool:
         """Whether something that happens every so many steps, and at the end, happens after this one."""
@@ -217,22 +241,29 @@ class Run:
 
     def advance(self) -> None:
         """Dispatch the next step, then report the one before it while the devices work."""
+        if self._profile:
+            self._profile.before(self.at + 1)
         batch = self.stage.source.next(self.state.model)
         arrays = {name: rows for name, rows in batch.items() if name not in self.stage.host_only}
         on_mesh = sharding.put_batch(self.mesh, arrays, self.config.batch_size)
         with nullcontext() if self._dispatched else announced("compiling the training step"):
             self.state, metrics = self._step(self.state, on_mesh)
+        vote = self._vote.cast(self._stop.signum or 0) if jax.process_count() > 1 else None
         self._dispatched = True
         self.at += 1
         self.report()
-        self._pending = (self.at, metrics, batch)
+        self._pending = (self.at, metrics, batch, vote)
+        if self._profile and self._profile.ends_with(self.at):
+            self.report()
+            print(f"  trace of steps {self._profile.first} to {self.at}: {self._profile.stop()}", flush=True)
 
     def report(self) -> None:
         """Wait for the step that is under way, check it and write its line."""
         if self._pending is None:
             return
-        step, metrics, batch = self._pending
+        step, metrics, batch, vote = self._pending
         self._pending = None
+        self._voted = self._voted if vote is None else int(vote)
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
         now = time.monotonic()
         seconds, self._last = now - self._last, now
@@ -249,7 +280,8 @@ class Run:
             "seconds": self.seconds,
         }
         left = float(np.median(self._recent)) * (self.config.steps - step)
-        self.writer.step(record, left, self.seconds)
+        if self.writer:
+            self.writer.step(record, left, self.seconds)
 
     @property
     def seconds(self) -> float:
@@ -271,14 +303,17 @@ class Run:
         if is_best:
             self._best = (metrics["loss"], self.at)
             self.checkpoints.best_step = self.at
-        self.writer.evaluation({"step": self.at, **metrics}, is_best)
+        if self.writer:
+            self.writer.evaluation({"step": self.at, **metrics}, is_best)
         self._last = time.monotonic()  # evaluation is not part of the next step's time
 
     def sample(self) -> None:
         """Let the model write."""
         self.report()
         if self.stage.sample is not None:
-            self.writer.sample(self.at, self.stage.sample(self.state.model))
+            samples = self.stage.sample(self.state.model)
+            if self.writer:
+                self.writer.sample(self.at, samples)
         self._last = time.monotonic()
 
     def finish(self) -> None:
@@ -288,7 +323,8 @@ class Run:
 
     def close(self) -> None:
         """Release files and threads."""
-        self.writer.close()
+        if self.writer:
+            self.writer.close()
         self.checkpoints.close()
 
     def _not_finite(self, step: int, name: str, value: float, batch: HostBatch) -> UserError:

@@ -9,6 +9,8 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = ["launch", "experiments", "lm", "data_pipeline"]  # highest first
 # Inside lm, lowest first; a file may import those before it (and its own folder).
 LM = [
+    "sweep",
+    "processes",
     "sharding",
     "model",
     "flops",
@@ -18,6 +20,7 @@ LM = [
     "experiment",
     "checkpoint",
     "metrics",
+    "profiler",
     "train",
     "inference",
     "recall",

@@ -15,6 +15,7 @@ from data_pipeline.errors import UserError
 from lm.inference.sampling import Sampling, draw
 from lm.model.cache import KVCache, empty_cache
 from lm.model.transformer import Transformer
+from lm.sharding import constrain
 
 CHUNK = 16  # tokens a dispatch: long enough to hide the dispatch, short enough to stream
 
@@ -93,7 +94,7 @@ def prefill(
     cache = empty_cache(model.config, tokens.shape[0], slots)
     hidden, cache = _read(model, tokens, positions, cache)
     last = jnp.take_along_axis(hidden, (lengths - 1)[:, None, None], axis=1)[:, 0]
-    return draw(model.logits(last)[:, :symbols], _keys_at(keys, lengths), sampling), cache
+    return _everywhere(draw(model.logits(last)[:, :symbols], _keys_at(keys, lengths), sampling)), cache
 
 
 @partial(jax.jit, static_argnames=("sampling", "symbols"), donate_argnames=("cache",))
@@ -120,13 +121,18 @@ def decode(
         return (new, at + 1, cache), new
 
     (tokens, at, cache), written = jax.lax.scan(one, (tokens, at, cache), None, length=CHUNK)
-    return tokens, at, cache, written.T
+    return tokens, at, cache, _everywhere(written.T)
 
 
 def _read(model: Transformer, tokens: jax.Array, positions: jax.Array, cache: KVCache) -> tuple[jax.Array, KVCache]:
     hidden, written = model.hidden(tokens, positions, cache=cache)
     assert written is not None  # a cache went in, so one comes out
     return hidden, written
+
+
+def _everywhere(x: jax.Array) -> jax.Array:
+    """On every device of the mesh, so that every process can read it."""
+    return constrain(x, *(None,) * x.ndim)
 
 
 def _keys_at(keys: jax.Array, positions: jax.Array) -> jax.Array:

@@ -168,10 +168,14 @@ class Attention(nnx.Module):
         self.output = Linear(keys[3], config.heads * d, width, config, residual_scale(config))
         self.query_norm = Norm(d, config) if config.qk_norm else None
         self.key_norm = Norm(d, config) if config.qk_norm else None
+        # Starts at 0: the model begins as one without it.
+        table = jnp.zeros((config.vocab_size, config.kv_heads * d), jnp.dtype(config.param_dtype))
+        self.value_embedding = nnx.data(table) if config.value_embeddings else None
 
     def __call__(
         self,
         x: jax.Array,
+        tokens: jax.Array,
         positions: jax.Array,
         rope: tuple[jax.Array, jax.Array] | None,
         segment_ids: jax.Array | None,
@@ -185,7 +189,10 @@ class Attention(nnx.Module):
         config, (b, t, _) = self.config, x.shape
         q = self.query(x).reshape(b, t, config.heads, config.dim_per_head)
         k = self.key(x).reshape(b, t, config.kv_heads, config.dim_per_head)
-        v = self.value(x).reshape(b, t, config.kv_heads, config.dim_per_head)
+        v = self.value(x)
+        if self.value_embedding is not None:
+            v = v + self.value_embedding.astype(v.dtype)[tokens]
+        v = v.reshape(b, t, config.kv_heads, config.dim_per_head)
         if self.query_norm is not None and self.key_norm is not None:
             q, k = self.query_norm(q), self.key_norm(k)
         if rope is not None:

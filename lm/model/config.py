@@ -41,6 +41,10 @@ class ModelConfig:
     biases: bool = False
     tied_head: bool = True  # the output head is the token embedding, transposed
     qk_norm: bool = False  # RMSNorm of each query and key head (arXiv 2302.05442)
+    residual_scalars: bool = False  # learned: each block reads a x + b (the embedding), as modded-nanogpt does
+    value_embeddings: bool = (
+        False  # a table a layer that adds to the values (arXiv 2410.17897, as modded-nanogpt has it)
+    )
     logit_soft_cap: float = 0.0  # c tanh(logits / c) (arXiv 2408.00118); 0: none
     windows: tuple[int, ...] = (0,)  # attention window of each layer, in tokens, repeated over the layers; 0: all
     init_std: float = 0.0  # of every matrix; 0: 1 / sqrt(its inputs)

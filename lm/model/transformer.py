@@ -28,18 +28,29 @@ class Block(nnx.Module):
         self.attention = Attention(attention_key, config)
         self.mlp_norm = Norm(config.width, config)
         self.mlp = MLP(mlp_key, config)
+        # How much of the residual stream, and of the token's embedding, this block reads: at first the stream alone.
+        scalars = jnp.array([1.0, 0.0], jnp.dtype(config.param_dtype))
+        self.residual_scalars = nnx.data(scalars) if config.residual_scalars else None
 
     def __call__(
         self,
         x: jax.Array,
+        first: jax.Array,
+        tokens: jax.Array,
         positions: jax.Array,
         rope: Slots | None,
         segment_ids: jax.Array | None,
         slots: Slots | None,
         window: int,
     ) -> tuple[jax.Array, Slots | None]:
-        """x (B, T, D) to (B, T, D), and this layer's cache slots with x added (see `Attention`)."""
-        y, slots = self.attention(self.attention_norm(x), positions, rope, segment_ids, slots, window)
+        """x (B, T, D) to (B, T, D), and this layer's cache slots with x added (see `Attention`).
+
+        `first` (B, T, D) is what the first block read; tokens int (B, T).
+        """
+        if self.residual_scalars is not None:
+            keep, again = self.residual_scalars.astype(x.dtype)
+            x = keep * x + again * first
+        y, slots = self.attention(self.attention_norm(x), tokens, positions, rope, segment_ids, slots, window)
         x = x + y
         x = x + self.mlp(self.mlp_norm(x))
         return constrain(x, "batch", None, None), slots
@@ -85,8 +96,10 @@ class Transformer(nnx.Module):
         x = constrain(x, "batch", None, None)
         rope = rope_tables(positions, config) if config.positions == "rotary" else None
 
+        first = x
+
         def layer(x: jax.Array, block: Block, slots: Slots | None, window: int) -> tuple[jax.Array, Slots | None]:
-            return block(x, positions, rope, segment_ids, slots, window)
+            return block(x, first, tokens, positions, rope, segment_ids, slots, window)
 
         slots = None if cache is None else (cache.keys, cache.values)
         x, slots = run_layers(rematerialize(layer, config.remat), x, self.blocks, slots, config)

@@ -42,9 +42,11 @@ class Program:
         os.kill(self.process.pid, signum)
 
 
-def start(module: str, *arguments: str, log: Path, cwd: Path = ROOT) -> Program:
-    """Start `python -m MODULE ARGUMENTS...` with its output in the file `log`."""
-    process = _context.Process(target=_run, args=(module, arguments, str(log), str(cwd)))
+def start(
+    module: str, *arguments: str, log: Path, cwd: Path = ROOT, environment: dict[str, str] | None = None
+) -> Program:
+    """Start `python -m MODULE ARGUMENTS...` with its output in the file `log`, and `environment` besides its own."""
+    process = _context.Process(target=_run, args=(module, arguments, str(log), str(cwd), environment or {}))
     process.start()
     return Program(process, log)
 
@@ -55,8 +57,9 @@ def run(module: str, *arguments: str, log: Path, cwd: Path = ROOT, timeout: floa
     return program.wait(timeout), program.output
 
 
-def _run(module: str, arguments: tuple[str, ...], log: str, cwd: str) -> None:
+def _run(module: str, arguments: tuple[str, ...], log: str, cwd: str, environment: dict[str, str]) -> None:
     os.chdir(cwd)
+    os.environ.update(environment)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)

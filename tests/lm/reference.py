@@ -29,11 +29,14 @@ def forward_row(model: Transformer, tokens: np.ndarray, positions: np.ndarray, s
     x = embedding[tokens]
     if config.positions == "learned":
         x = x + array(model.position_embedding)[positions]
+    first = x
     for i in range(config.layers):
         block = jax.tree.map(lambda p, i=i: p[i], model.blocks)
+        if config.residual_scalars:
+            x = array(block.residual_scalars)[0] * x + array(block.residual_scalars)[1] * first
         window = config.windows[i % len(config.windows)]
         x = x + self_attention(
-            block.attention, norm(block.attention_norm, x, config), positions, segments, window, config
+            block.attention, norm(block.attention_norm, x, config), tokens, positions, segments, window, config
         )
         x = x + mlp(block.mlp, norm(block.mlp_norm, x, config), config)
     x = norm(model.final_norm, x, config)
@@ -73,11 +76,14 @@ def mlp(layer, x: np.ndarray, config: ModelConfig) -> np.ndarray:
     return linear(layer.down, y, config)
 
 
-def self_attention(layer, x, positions, segments, window: int, config: ModelConfig) -> np.ndarray:
+def self_attention(layer, x, tokens, positions, segments, window: int, config: ModelConfig) -> np.ndarray:
     length, size = len(x), config.head_dim or config.width // config.heads
     q = linear(layer.query, x, config).reshape(length, config.heads, size)
     k = linear(layer.key, x, config).reshape(length, config.kv_heads, size)
-    v = linear(layer.value, x, config).reshape(length, config.kv_heads, size)
+    v = linear(layer.value, x, config)
+    if config.value_embeddings:
+        v = v + np.stack([array(layer.value_embedding)[token] for token in tokens])
+    v = v.reshape(length, config.kv_heads, size)
     if config.qk_norm:
         q, k = norm(layer.query_norm, q, config), norm(layer.key_norm, k, config)
     if config.positions == "rotary":

@@ -33,6 +33,18 @@ MODELS = {
         remat="block",
         tied_head=False,
     ),
+    "scalars": ModelConfig(
+        vocab_size=64,
+        context_length=32,
+        layers=2,
+        width=32,
+        heads=4,
+        kv_heads=2,
+        mlp_width=64,
+        residual_scalars=True,
+        value_embeddings=True,
+        qk_norm=True,
+    ),
 }
 
 
@@ -94,3 +106,7 @@ def test_every_mesh_gives_the_losses_of_one_device(mesh, eight_devices):
 
 def test_so_do_other_shapes_muon_and_accumulation(eight_devices):
     agree("gpt2", "muon", MeshConfig(data=2, fsdp=2, tensor=2), eight_devices, accumulate=2)
+
+
+def test_so_do_normuon_value_embeddings_and_residual_scalars(eight_devices):
+    agree("scalars", "normuon", MeshConfig(data=2, fsdp=2, tensor=2), eight_devices)

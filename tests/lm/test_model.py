@@ -62,7 +62,8 @@ def assert_same(got, expected, atol=1e-5, rtol=1e-4):
 
 
 def test_scanned_layers_compute_what_unrolled_ones_do():
-    model = build(small(layers=4, windows=(0, 4), kv_heads=2, activation="gelu"))
+    extras = {"residual_scalars": True, "value_embeddings": True}
+    model = build(small(layers=4, windows=(0, 4), kv_heads=2, activation="gelu", **extras))
     tokens = tokens_of(model.config, 2, 12)
     expected = compiled_loss(model, tokens)(model, tokens)
     for remat in ("none", "block"):

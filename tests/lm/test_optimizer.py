@@ -1,4 +1,4 @@
-"""Schedules in closed form; AdamW and Muon against a few lines of numpy, on a model with every kind of parameter."""
+"""Schedules in closed form; AdamW, Muon and NorMuon against a few lines of numpy, on a model with every kind of parameter."""
 
 import math
 import re
@@ -13,8 +13,24 @@ from tiny_models import build, small
 from data_pipeline.errors import UserError
 from lm.optimizer import OptimizerConfig, check_optimizer, make_optimizer, make_schedule
 
-MODEL = small(biases=True, norm="layernorm", positions="learned", tied_head=False, qk_norm=True, kv_heads=2, layers=3)
-DECAYED = ("kernel", "token_embedding", "position_embedding", "head")  # ends of the names of matrices
+MODEL = small(
+    value_embeddings=True,
+    residual_scalars=True,
+    biases=True,
+    norm="layernorm",
+    positions="learned",
+    tied_head=False,
+    qk_norm=True,
+    kv_heads=2,
+    layers=3,
+)
+DECAYED = (
+    "kernel",
+    "token_embedding",
+    "position_embedding",
+    "value_embedding",
+    "head",
+)  # ends of the names of matrices
 
 
 def rate(config: OptimizerConfig, steps: int, step: int) -> float:
@@ -97,8 +113,23 @@ class SlowMuon:
         return x * 0.2 * math.sqrt(max(x.shape))
 
 
+class SlowNorMuon(SlowMuon):
+    """NorMuon (arXiv 2510.05491, algorithm 1) of one matrix (inputs, outputs): a row of the paper is one of our columns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.square = 0.0
+
+    def __call__(self, gradient: np.ndarray) -> np.ndarray:
+        orthogonal = super().__call__(gradient) / (0.2 * math.sqrt(max(gradient.shape)))
+        self.square = 0.95 * self.square + 0.05 * np.array([np.mean(column**2) for column in orthogonal.T])
+        even = orthogonal / np.sqrt(self.square)
+        # The paper brings the update to RMS 0.2; ours keeps Muon's own norm, which is that for an exactly orthogonal one.
+        return even * 0.2 * math.sqrt(max(gradient.shape)) * np.linalg.norm(orthogonal) / np.linalg.norm(even)
+
+
 def is_muon(name: str, config: OptimizerConfig) -> bool:
-    return config.name == "muon" and name.startswith("blocks.") and name.endswith("kernel")
+    return config.name in ("muon", "normuon") and name.startswith("blocks.") and name.endswith("kernel")
 
 
 def slow_training(config: OptimizerConfig, model, gradients: list, steps: int) -> dict[str, np.ndarray]:
@@ -106,7 +137,7 @@ def slow_training(config: OptimizerConfig, model, gradients: list, steps: int) -
     rules = {}
     for name, value in params.items():
         if is_muon(name, config):
-            rules[name] = [SlowMuon() for _ in value]  # one for each layer
+            rules[name] = [SlowMuon() if config.name == "muon" else SlowNorMuon() for _ in value]  # one for each layer
         else:
             rules[name] = SlowAdam(config)
     for step, tree in enumerate(gradients):
@@ -140,7 +171,7 @@ def fast_training(config: OptimizerConfig, model, gradients: list, steps: int) -
 
 
 @pytest.mark.parametrize("clip_norm", [1.0, 0.0])
-@pytest.mark.parametrize("name", ["adamw", "muon"])
+@pytest.mark.parametrize("name", ["adamw", "muon", "normuon"])
 def test_five_steps_are_those_of_the_slow_version(name, clip_norm):
     config = OptimizerConfig(
         name, learning_rate=0.05, warmup_steps=2, weight_decay=0.3, clip_norm=clip_norm, epsilon=1e-4
@@ -156,13 +187,13 @@ def test_five_steps_are_those_of_the_slow_version(name, clip_norm):
         np.testing.assert_allclose(got[key], expected[key], atol=2e-4 if is_muon(key, config) else 1e-5, err_msg=key)
 
 
-@pytest.mark.parametrize("name", ["adamw", "muon"])
+@pytest.mark.parametrize("name", ["adamw", "muon", "normuon"])
 def test_without_gradients_matrices_shrink_and_vectors_stay(name):
     config = OptimizerConfig(name, learning_rate=0.1, schedule="constant", warmup_steps=0, weight_decay=0.5)
     model = build(MODEL)
     start, got = named(model), fast_training(config, model, [random_gradients(model, 0.0, 0)], 10)
     vectors = [key for key in got if not key.endswith(DECAYED)]
-    assert {key.rsplit(".", 1)[-1] for key in vectors} == {"scale", "bias"}
+    assert {key.rsplit(".", 1)[-1] for key in vectors} == {"scale", "bias", "residual_scalars"}
     for key in got:
         np.testing.assert_allclose(got[key], start[key] * (1 if key in vectors else 0.95), rtol=1e-6, err_msg=key)
 
@@ -196,7 +227,7 @@ def test_muon_updates_are_nearly_orthogonal_in_each_layer():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"name": "sgd"}, "optimizer.name='sgd': choose adamw or muon"),
+        ({"name": "sgd"}, "optimizer.name='sgd': choose one of adamw, muon, normuon"),
         ({"schedule": "step"}, "optimizer.schedule='step': choose one of cosine, linear, wsd, constant"),
         ({"learning_rate": 0.0}, "optimizer.learning_rate=0.0: must be positive"),
         ({"learning_rate": math.nan}, "optimizer.learning_rate=nan: must be positive"),

@@ -31,6 +31,7 @@ CONFIGS = {
     "llama3": small(kv_heads=2, tied_head=False, rope_theta=500.0, rope_scaling=RopeScaling(8.0, 1.0, 4.0, 64)),
     "qwen3": small(kv_heads=1, head_dim=12, qk_norm=True, windows=(5, 0)),
     "relu2": small(activation="relu2", logit_soft_cap=3.0, windows=(3,), tied_head=False, norm="layernorm"),
+    "scalars": small(residual_scalars=True, value_embeddings=True, kv_heads=2, qk_norm=True, activation="relu2"),
     "biased": small(layers=3, biases=True, kv_heads=2, windows=(0, 4, 1), qk_norm=True, norm_epsilon=0.1),
 }
 

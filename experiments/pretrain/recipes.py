@@ -1,0 +1,61 @@
+r"""Which parts of a recipe lower the loss per token, at the size of `tiny` (map row 6).
+
+    python -m launch.sweep --config=experiments/pretrain/recipes.py --workdir=runs/recipes --config.data.sources='books/*.jsonl.gz'
+
+One change at a time from a recipe in the middle (rotary positions, RMSNorm, squared ReLU, QK norm, Muon, a linear decay to
+zero), with three seeds each, and `nanogpt`: what nanoGPT trains, a GPT-2 with AdamW and a cosine.
+"""
+
+from typing import Any
+
+from data_pipeline.prepare import DocumentsConfig
+from lm.experiment import CheckpointConfig, EvaluateConfig, Experiment, SampleConfig
+from lm.model.presets import preset
+from lm.optimizer import OptimizerConfig
+
+GPT2 = {
+    "model.positions": "learned",
+    "model.norm": "layernorm",
+    "model.biases": True,
+    "model.activation": "gelu",
+    "model.qk_norm": False,
+    "model.init_std": 0.02,
+}
+ADAMW = {"optimizer.name": "adamw", "optimizer.learning_rate": 2e-3}
+COSINE = {"optimizer.schedule": "cosine", "optimizer.final_fraction": 0.1}
+
+CHANGES: dict[str, dict[str, Any]] = {
+    "middle": {},
+    "nanogpt": {**GPT2, **ADAMW, **COSINE},
+    "adamw": ADAMW,
+    "normuon": {"optimizer.name": "normuon"},
+    "no-qk-norm": {"model.qk_norm": False},
+    "gelu": {"model.activation": "gelu"},
+    "swiglu": {"model.activation": "swiglu", "model.mlp_width": 341},
+    "residual-scalars": {"model.residual_scalars": True},
+    "value-embeddings": {"model.value_embeddings": True},
+    "cosine": COSINE,
+    "wsd": {"optimizer.schedule": "wsd", "optimizer.decay_fraction": 0.4},
+    "split": {"data.packing": "split"},
+}
+
+
+def get_config() -> Experiment:
+    """The recipe in the middle."""
+    return Experiment(
+        steps=200,
+        batch_size=16,
+        model=preset("tiny"),
+        data=DocumentsConfig(sources=("docstrings",), held_out=0.05),
+        optimizer=OptimizerConfig(
+            name="muon", learning_rate=4e-3, warmup_steps=20, schedule="linear", final_fraction=0.0, weight_decay=0.1
+        ),
+        evaluate=EvaluateConfig(every=0, batches=32),
+        sample=SampleConfig(every=0, prompts=()),
+        checkpoint=CheckpointConfig(every=0, keep_last=1),
+    )
+
+
+def sweep() -> list[dict[str, Any]]:
+    """Each change with three seeds."""
+    return [{**change, "seed": seed} for seed in range(3) for change in CHANGES.values()]
