@@ -1,19 +1,25 @@
 # make course   the whole tiny course: set up, prepare data, train, report (runs/course/report.html)
 # make test     set up, run the tests
+# make parity   the model and the optimizers against PyTorch and transformers (installed where that brings no CUDA)
 # make lint     ruff and mypy
 # make lock     resolve requirements.lock anew from pyproject.toml (needs uv)
 
 PYTHON ?= python3
 RUN := .venv/bin/python
 
-.PHONY: course test lint lock setup
+.PHONY: course test parity lint lock setup
 
 course: setup
 	$(RUN) -m launch.train --config=experiments/pretrain/tiny.py --workdir=runs/course
 	$(RUN) -m launch.report --workdir=runs/course
 
 test: setup
-	$(RUN) -m pytest -n 2 --dist loadfile
+	$(RUN) -m pytest -n 2 --dist loadfile -rs
+
+# -rs: what is skipped for want of PyTorch is told with its reason.
+parity: setup
+	$(RUN) tests/parity/install.py
+	$(RUN) -m pytest -n 2 --dist loadfile -rs tests/parity
 
 lint: setup
 	.venv/bin/ruff check .
