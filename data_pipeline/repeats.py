@@ -25,10 +25,11 @@ def deal(documents: Documents, groups: int) -> list[np.ndarray]:
     """The documents of each group, int64 (documents of the group,), whose sizes differ by one at most.
 
     Documents are dealt in turn, in the order of a hash of their ids: the same on every machine, with every seed and every
-    tokenizer. Each group is in that order too, so its beginning is a fair sample of it.
+    tokenizer. (The folder that a file lies in is left out of it; documents of one name keep their order.) Each group is in
+    that order too, so its beginning is a fair sample of it.
     """
     shown = tqdm(range(len(documents)), desc="dealing into groups", unit=" documents", delay=2, leave=False)
-    keys = [hashlib.sha256(documents[index][0].encode("utf-8", "surrogatepass")).digest() for index in shown]
+    keys = [_digest(documents[index][0].rpartition("/")[2]) for index in shown]
     order = np.array(sorted(range(len(keys)), key=keys.__getitem__), np.int64)
     return [order[group::groups] for group in range(groups)]
 
@@ -68,3 +69,7 @@ def repeated(documents: Documents, repeats: tuple[int, ...], name: str) -> Docum
             "name fewer groups, or give more documents"
         )
     return RepeatedDocuments(documents, repeats)
+
+
+def _digest(name: str) -> bytes:
+    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()
