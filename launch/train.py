@@ -3,6 +3,7 @@
     python -m launch.train --config=experiments/pretrain/tiny.py --workdir=runs/a
     python -m launch.train --config=experiments/pretrain/tiny.py:pydoc --workdir=runs/b --config.optimizer.learning_rate=3e-4
     python -m launch.train --config=experiments/pretrain/tiny.py --workdir=runs/c --config.data.sources='books/*.txt'
+    python -m launch.train --config=experiments/pretrain/gpt2.py:1558m --estimate --hardware=h100:8 --mfu=0.5
 
 The same command again resumes a run that was stopped or killed. Ctrl-C and SIGTERM save before they stop.
 On a cluster, start it once on every host: see `launch/cluster.py`. They share --workdir; the first one writes and speaks.
@@ -17,7 +18,7 @@ from pathlib import Path
 from absl import flags
 
 from data_pipeline.errors import UserError
-from launch import cli, cluster, config
+from launch import cli, cluster, config, estimate
 from lm.experiment import Experiment
 
 
@@ -25,6 +26,7 @@ def define_flags() -> None:
     """The flags of this program."""
     config.define_flag()
     cluster.define_flags()
+    estimate.define_flags()
     flags.DEFINE_string("workdir", None, "The folder of the run; made if it does not exist.")
     flags.DEFINE_string(
         "cache",
@@ -41,7 +43,10 @@ def define_flags() -> None:
 
 
 def main(_: list[str]) -> int:
-    """Prepare the data, build the stage, train, draw the loss."""
+    """Prepare the data, build the stage, train, draw the loss; or only say what that would take."""
+    if flags.FLAGS.estimate:
+        estimate.show(config.experiment())
+        return 0
     if not flags.FLAGS.workdir:
         raise UserError("--workdir is missing: name a folder for the run, such as --workdir=runs/a")
     experiment = config.experiment()

@@ -28,7 +28,7 @@ def get_config(variant: str = "124m") -> Experiment:
     return Experiment(
         steps=19_560,
         batch_size=512,
-        accumulate=8,
+        accumulate=16 if variant == "1558m" else 8,  # 8 H100 hold as much: see --estimate
         model=preset(f"gpt2-{variant}"),
         data=DocumentsConfig(sources=("docstrings",), held_out=0.01, packing="split"),
         optimizer=OptimizerConfig(learning_rate=RATES[variant], warmup_steps=700, final_fraction=0.0),
