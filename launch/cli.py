@@ -29,8 +29,8 @@ def run(
 ) -> None:
     """Parse absl flags, call `main(positional_arguments)`, and exit with its return value (None: 0).
 
-    `check(argv)` looks at the arguments before absl does. `positional`: the program takes arguments that are no flags. A `UserError`, a flag that absl refuses, and a disk or permission
-    error end as one line on stderr and exit code 2.
+    `check(argv)` looks at the arguments before absl does. `positional`: the program takes arguments that are no flags. A
+    `UserError`, a flag that absl refuses, and a disk or permission error end as one line on stderr and exit code 2.
     """
 
     def guarded(argv: list[str]) -> int:

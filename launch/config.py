@@ -33,18 +33,18 @@ def experiment() -> Experiment:
     config = flags.FLAGS.config
     if config is None:
         raise UserError("--config is missing: name an experiment, such as --config=experiments/pretrain/tiny.py")
-    _check_types(config)
+    check_types(config)
     check_experiment(config)
     return config
 
 
-def _check_types(config: Any, prefix: str = "") -> None:
+def check_types(config: Any, prefix: str = "") -> None:
     """Raise `UserError` where a tuple holds values of another type than its field says: absl checks all but those."""
     hints = typing.get_type_hints(type(config))
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if dataclasses.is_dataclass(value):
-            _check_types(value, f"{prefix}{field.name}.")
+            check_types(value, f"{prefix}{field.name}.")
         elif isinstance(value, tuple):
             wanted = typing.get_args(hints[field.name])[0]
             accepted = (int, float) if wanted is float else wanted

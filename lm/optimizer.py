@@ -108,7 +108,8 @@ def _even_neurons(decay: float = 0.95, epsilon: float = 1e-10) -> optax.Gradient
     """NorMuon's second half (arXiv 2510.05491): neurons whose updates are large get smaller ones, and the reverse.
 
     Each update (L, inputs, outputs) is divided by the root of a running mean square per output, then brought back to the
-    norm that it had.
+    norm that it had, as the authors' code does (their formula sets its RMS to 0.2, which differs by what orthogonalising
+    left undone).
     """
 
     def init(params: Any) -> EvenNeuronsState:

@@ -1,6 +1,7 @@
 r"""Which parts of a recipe lower the loss per token, at the size of `tiny` (map row 6).
 
-    python -m launch.sweep --config=experiments/pretrain/recipes.py --workdir=runs/recipes --config.data.sources='books/*.jsonl.gz'
+    python -m launch.sweep --config=experiments/pretrain/recipes.py --workdir=runs/recipes --parallel=2 \
+        --config.data.sources='books/*.jsonl.gz'
 
 One change at a time from a recipe in the middle (rotary positions, RMSNorm, squared ReLU, QK norm, Muon, a linear decay to
 zero), with three seeds each, and `nanogpt`: what nanoGPT trains, a GPT-2 with AdamW and a cosine.
@@ -21,20 +22,24 @@ GPT2 = {
     "model.qk_norm": False,
     "model.init_std": 0.02,
 }
-ADAMW = {"optimizer.name": "adamw", "optimizer.learning_rate": 2e-3}
-COSINE = {"optimizer.schedule": "cosine", "optimizer.final_fraction": 0.1}
+ADAMW = {"optimizer.name": "adamw", "optimizer.learning_rate": 4e-3}
+NANOGPT = {
+    **GPT2,
+    **ADAMW,
+    "optimizer.learning_rate": 2e-3,
+    "optimizer.schedule": "cosine",
+    "optimizer.final_fraction": 0.1,
+}
 
 CHANGES: dict[str, dict[str, Any]] = {
     "middle": {},
-    "nanogpt": {**GPT2, **ADAMW, **COSINE},
+    "nanogpt": NANOGPT,
     "adamw": ADAMW,
     "normuon": {"optimizer.name": "normuon"},
     "no-qk-norm": {"model.qk_norm": False},
     "gelu": {"model.activation": "gelu"},
-    "swiglu": {"model.activation": "swiglu", "model.mlp_width": 341},
     "residual-scalars": {"model.residual_scalars": True},
     "value-embeddings": {"model.value_embeddings": True},
-    "cosine": COSINE,
     "wsd": {"optimizer.schedule": "wsd", "optimizer.decay_fraction": 0.4},
     "split": {"data.packing": "split"},
 }
@@ -48,7 +53,7 @@ def get_config() -> Experiment:
         model=preset("tiny"),
         data=DocumentsConfig(sources=("docstrings",), held_out=0.05),
         optimizer=OptimizerConfig(
-            name="muon", learning_rate=4e-3, warmup_steps=20, schedule="linear", final_fraction=0.0, weight_decay=0.1
+            name="muon", learning_rate=1.6e-2, warmup_steps=20, schedule="linear", final_fraction=0.0, weight_decay=0.1
         ),
         evaluate=EvaluateConfig(every=0, batches=32),
         sample=SampleConfig(every=0, prompts=()),

@@ -24,7 +24,7 @@ def test_a_product_has_every_combination_once_and_the_last_changes_fastest(value
 def test_products_of_sweeps_join_their_trials():
     sizes = zipped({"width": [64, 128], "heads": [2, 4]})
     assert sizes == [{"width": 64, "heads": 2}, {"width": 128, "heads": 4}]
-    assert product(sizes + [{"name": "small"}], {"seed": [0, 1]}) == [
+    assert product([*sizes, {"name": "small"}], {"seed": [0, 1]}) == [
         {"width": 64, "heads": 2, "seed": 0},
         {"width": 64, "heads": 2, "seed": 1},
         {"width": 128, "heads": 4, "seed": 0},
@@ -100,7 +100,7 @@ def test_draws_are_written_with_four_digits():
         (lambda: log_uniform(0, 1), "must be above 0"),
         (lambda: uniform(2, 1), "the lower end comes first"),
         (lambda: uniform(0, math.inf), "the lower end comes first"),
-        (lambda: choice(), "nothing to choose from"),
+        (choice, "nothing to choose from"),
         (lambda: random({"a": uniform(0, 1)}, trials=0), "trials=0"),
     ],
 )
