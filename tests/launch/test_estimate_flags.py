@@ -20,7 +20,7 @@ def number(output: str, name: str) -> float:
 
 
 def test_the_lectures_gpt2(tmp_path):
-    run_of_33_billion_tokens = ("--config.steps=32000", "--config.batch_size=1024")
+    run_of_33_billion_tokens = ("--config.steps=32000", "--config.batch_size=1024", "--config.accumulate=8")
     code, output = estimate(tmp_path, GPT2, *run_of_33_billion_tokens, "--hardware=h100:8", "--mfu=0.5")
     assert code == 0, output
     assert number(output, "parameters ") == 1_557_611_200
@@ -71,7 +71,10 @@ def test_a_model_in_float32_is_told_about_the_peak(tmp_path):
         (("--mfu=0.4", "--mfu_from=runs/a"), "--mfu and --mfu_from are both given: choose one"),
         (("--mfu_from=absent",), "--mfu_from=absent: absent/metrics.jsonl has no steps beyond the second"),
         (("--price=-1",), "--price=-1.0: dollars for an hour of one chip must not be negative"),
-        (("--hardware=h100:3",), "batch_size=512 in accumulate=8 parts does not divide over mesh data x fsdp = 3"),
+        (
+            ("--hardware=h100:3", "--config.accumulate=8"),
+            "batch_size=512 in accumulate=8 parts does not divide over mesh data x fsdp = 3",
+        ),
         (("--config.mesh.data=3",), "does not fit the 8 devices"),
     ],
 )

@@ -1,5 +1,6 @@
 """The programs a user meets, one after the other: train, look, generate, report."""
 
+import gzip
 import json
 
 import pytest
@@ -19,6 +20,7 @@ def trained(tmp_path_factory):
         f"--workdir={folder / 'run'}",
         f"--cache={folder / 'cache'}",
         "--dollars_per_hour=3600",
+        "--profile=3:4",
     )
     code, output = run("launch.train", *arguments, log=folder / "log")
     assert code == 0, output
@@ -43,6 +45,16 @@ def test_a_run_leaves_what_it_promises(trained):
     assert list((workdir / "tensorboard").iterdir())
     for step in range(1, STEPS + 1):
         assert f"step {step:>2}/{STEPS} | loss " in output
+
+
+def test_the_trace_of_chosen_steps_holds_their_operations(trained):
+    workdir, output = trained
+    (file,) = (workdir / "profile").rglob("*.trace.json.gz")
+    assert f"trace of steps 3 to 4: {file}" in output
+    assert output.index("step  4/") < output.index("trace of steps") < output.index("step  5/")
+    events = json.loads(gzip.decompress(file.read_bytes()))["traceEvents"]
+    assert any(event.get("args", {}).get("hlo_module") == "jit_train_step" for event in events)
+    assert list((workdir / "profile").rglob("*.xplane.pb"))  # what TensorBoard reads
 
 
 def test_tensorboard_can_read_the_scalars(trained):

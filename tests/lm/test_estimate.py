@@ -33,7 +33,9 @@ from lm.optimizer import OptimizerConfig, make_optimizer
 from lm.sharding import MeshConfig, batch_sharding, make_mesh
 from lm.train import abstract_state, init_state, train_step
 
-LECTURE = replace(gpt2.get_config("1558m"), steps=32_000, batch_size=1024)  # 33.6 billion tokens, as llm.c's run
+LECTURE = replace(
+    gpt2.get_config("1558m"), steps=32_000, batch_size=1024, accumulate=8
+)  # 33.6 billion tokens, as llm.c's run
 
 
 def test_the_lectures_gpt2_takes_a_day_and_600_dollars():
