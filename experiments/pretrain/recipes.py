@@ -41,21 +41,20 @@ CHANGES: dict[str, dict[str, Any]] = {
     "residual-scalars": {"model.residual_scalars": True},
     "value-embeddings": {"model.value_embeddings": True},
     "wsd": {"optimizer.schedule": "wsd", "optimizer.decay_fraction": 0.4},
-    "split": {"data.packing": "split"},
 }
 
 
 def get_config() -> Experiment:
     """The recipe in the middle."""
     return Experiment(
-        steps=200,
+        steps=150,
         batch_size=16,
         model=preset("tiny"),
         data=DocumentsConfig(sources=("docstrings",), held_out=0.05),
         optimizer=OptimizerConfig(
-            name="muon", learning_rate=1.6e-2, warmup_steps=20, schedule="linear", final_fraction=0.0, weight_decay=0.1
+            name="muon", learning_rate=1.6e-2, warmup_steps=15, schedule="linear", final_fraction=0.0, weight_decay=0.1
         ),
-        evaluate=EvaluateConfig(every=0, batches=32),
+        evaluate=EvaluateConfig(every=0, batches=24),
         sample=SampleConfig(every=0, prompts=()),
         checkpoint=CheckpointConfig(every=0, keep_last=1),
     )

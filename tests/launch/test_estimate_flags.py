@@ -14,8 +14,8 @@ def estimate(tmp_path, *arguments: str) -> tuple[int, str]:
 
 
 def number(output: str, name: str) -> float:
-    """The first number of the line that begins with `name`."""
-    (line,) = (line for line in output.splitlines() if line.strip().startswith(name))
+    """The first number of the first line that begins with `name`."""
+    line = next(line for line in output.splitlines() if line.strip().startswith(name))
     return float(re.search(r"[\d,.]+(e\+\d+)?", line.strip()[len(name) :]).group().replace(",", ""))
 
 
