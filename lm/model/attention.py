@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec
 from data_pipeline.errors import UserError
 from lm.model.cache import write
 from lm.model.config import ModelConfig
-from lm.model.layers import Linear, Norm, residual_scale
+from lm.model.layers import Linear, Norm, residual_scale, side_by_side
 from lm.model.positions import rotate
 from lm.sharding import spec
 
@@ -87,6 +87,7 @@ def block_attention(q: jax.Array, k: jax.Array, v: jax.Array, segment_ids: jax.A
     """
     t = q.shape[1]
     size = max(64, -(-t // 8))  # at most eight blocks, so that compile time does not grow with T
+    q, k, v = heads_first(q, k, v)
     outputs = []
     for start in range(0, t, size):
         stop = min(start + size, t)
@@ -95,25 +96,39 @@ def block_attention(q: jax.Array, k: jax.Array, v: jax.Array, segment_ids: jax.A
         mask = row_mask(q_index, k_index, window)
         if segment_ids is not None:
             mask &= segment_ids[:, start:stop, None] == segment_ids[:, None, first:stop]
-        outputs.append(masked_attention(q[:, start:stop], k[:, first:stop], v[:, first:stop], mask))
-    return jnp.concatenate(outputs, axis=1)
+        outputs.append(weigh(q[:, :, :, start:stop], k[:, :, first:stop], v[:, :, first:stop], mask))
+    return heads_last(jnp.concatenate(outputs, axis=3))
 
 
 def masked_attention(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Array:
+    """Attention under any mask: q (B, T, H, head_dim), k and v (B, S, K, head_dim), mask bool (B or 1, T, S)."""
+    return heads_last(weigh(*heads_first(q, k, v), mask))
+
+
+def heads_first(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Arrays as matrix products want them: q (B, K, H / K, T, head_dim), k and v (B, K, S, head_dim)."""
+    b, t, h, d = q.shape
+    q = jnp.moveaxis(q.reshape(b, t, k.shape[2], h // k.shape[2], d), 1, 3)
+    return q, jnp.moveaxis(k, 1, 2), jnp.moveaxis(v, 1, 2)
+
+
+def heads_last(y: jax.Array) -> jax.Array:
+    """Undo `heads_first` for what comes of q: (B, K, H / K, T, head_dim) to (B, T, H, head_dim)."""
+    b, kv_heads, group, t, d = y.shape
+    return jnp.moveaxis(y, 3, 1).reshape(b, t, kv_heads * group, d)
+
+
+def weigh(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Array:
     """softmax(q k^T / sqrt(head_dim)) v under a mask; the softmax in float32 (arXiv 1706.03762).
 
-    q (B, T, H, head_dim), k and v (B, S, K, head_dim), mask bool (B or 1, T, S). Heads are grouped over the K KV heads.
+    q, k and v as `heads_first` gives them, mask bool (B or 1, T, S); the result is laid out as q.
     The softmax is divided by its sum after the product with v: T x head_dim divisions in place of T x S.
     """
-    b, t, h, d = q.shape
-    kv_heads = k.shape[2]
-    q = q.reshape(b, t, kv_heads, h // kv_heads, d)
-    logits = jnp.einsum("btkgd,bskd->bkgts", q, k, preferred_element_type=jnp.float32) * d**-0.5
+    logits = jnp.einsum("bkgtd,bksd->bkgts", q, k, preferred_element_type=jnp.float32) * q.shape[-1] ** -0.5
     logits = logits + jnp.where(mask, 0.0, MASKED)[:, None, None]
     weights = jnp.exp(logits - jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True)))
-    total = jnp.moveaxis(jnp.sum(weights, axis=-1), 3, 1)[..., None]  # (B, T, K, G, 1)
-    y = jnp.einsum("bkgts,bskd->btkgd", weights.astype(v.dtype), v, preferred_element_type=jnp.float32)
-    return (y / total).astype(v.dtype).reshape(b, t, h, d)
+    y = jnp.einsum("bkgts,bksd->bkgtd", weights.astype(v.dtype), v, preferred_element_type=jnp.float32)
+    return (y / jnp.sum(weights, axis=-1, keepdims=True)).astype(v.dtype)
 
 
 def splash_attention(
@@ -187,12 +202,12 @@ class Attention(nnx.Module):
         With a cache, positions (B, T) say where x lies in it, and attention is over its slots; without one, over x.
         """
         config, (b, t, _) = self.config, x.shape
-        q = self.query(x).reshape(b, t, config.heads, config.dim_per_head)
-        k = self.key(x).reshape(b, t, config.kv_heads, config.dim_per_head)
-        v = self.value(x)
+        maps = (self.query, self.key, self.value)
+        # Decoding reads few tokens and all weights: putting those side by side would cost more than it saves.
+        q, k, v = side_by_side(maps, x) if slots is None else [layer(x) for layer in maps]
         if self.value_embedding is not None:
             v = v + self.value_embedding.astype(v.dtype)[tokens]
-        v = v.reshape(b, t, config.kv_heads, config.dim_per_head)
+        q, k, v = (y.reshape(b, t, -1, config.dim_per_head) for y in (q, k, v))
         if self.query_norm is not None and self.key_norm is not None:
             q, k = self.query_norm(q), self.key_norm(k)
         if rope is not None:

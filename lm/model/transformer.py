@@ -107,10 +107,12 @@ class Transformer(nnx.Module):
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """Scores for every symbol, float32 (..., V), from `hidden` (..., D)."""
-        head = self.token_embedding.T if self.head is None else self.head
-        logits = jnp.matmul(hidden, head.astype(hidden.dtype), preferred_element_type=jnp.float32)
-        cap = self.config.logit_soft_cap
-        return cap * jnp.tanh(logits / cap) if cap else logits
+        return project(hidden, self.head_matrix, self.config.logit_soft_cap)
+
+    @property
+    def head_matrix(self) -> jax.Array:
+        """What logits are made with: (D, V)."""
+        return self.token_embedding.T if self.head is None else self.head
 
     def __call__(
         self,
@@ -122,6 +124,12 @@ class Transformer(nnx.Module):
         """Logits float32 (B, T, V) and the cache; arguments as in `hidden`."""
         hidden, cache = self.hidden(tokens, positions, segment_ids, cache)
         return self.logits(hidden), cache
+
+
+def project(hidden: jax.Array, head: jax.Array, cap: float) -> jax.Array:
+    """Logits float32 (..., V) of hidden (..., D) with head (D, V), softly capped unless `cap` is 0."""
+    logits = jnp.matmul(hidden, head.astype(hidden.dtype), preferred_element_type=jnp.float32)
+    return cap * jnp.tanh(logits / cap) if cap else logits
 
 
 def run_layers(

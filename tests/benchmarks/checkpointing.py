@@ -86,11 +86,11 @@ def measure(size: str, config: Experiment, folder: Path, count: int, seconds: fl
         for _ in range(2):
             training.step()
         training.finish()
-    start = time.perf_counter()
-    for _ in range(3):
-        training.step()
-    training.finish()
-    steps = max(3, round(seconds / ((time.perf_counter() - start) / 3)))
+        start = time.perf_counter()
+        for _ in range(3):
+            training.step()
+        training.finish()
+        steps = max(3, round(seconds / ((time.perf_counter() - start) / 3)))
     checkpoints, saves = Checkpoints(folder), 0
 
     def save() -> float:
@@ -110,11 +110,13 @@ def measure(size: str, config: Experiment, folder: Path, count: int, seconds: fl
             checkpoints.wait()
         return time.perf_counter() - before, blocking
 
-    window(with_save=True)  # the first save compiles the checksum and starts threads
+    with announced(f"  {size}: a first save"):  # compiles the checksum and starts threads
+        window(with_save=True)
     without, with_one, blocking = [], [], []
     for number in range(count):
         for with_save in (True, False) if number % 2 else (False, True):
-            took, blocked = window(with_save)
+            with announced(f"  {size} window {'with' if with_save else 'without'} a save, {steps} steps"):
+                took, blocked = window(with_save)
             (with_one if with_save else without).append(took)
             blocking += [blocked] * with_save
         print(

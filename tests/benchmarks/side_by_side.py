@@ -20,8 +20,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from data_pipeline.errors import UserError  # noqa: E402
-from lm.metrics import announced  # noqa: E402
 
+TELL = 8.0  # seconds after which a contestant that is silent is said to be at work
 PAUSE = 0.5  # seconds between turns, in which thread pools stop spinning
 
 
@@ -50,10 +50,10 @@ class Contestant:
 
     def ready(self) -> str | None:
         """Start it, and wait until it is built and warm. Returns why it cannot take part, in a line, or None."""
-        with announced(f"  {self.name}: building and compiling"):
-            self._process.start()
-            self._theirs.close()  # so that either side notices when the other one is gone
-            return self._receive()
+        print(f"  {self.name}: building and compiling ...", flush=True)
+        self._process.start()
+        self._theirs.close()  # so that either side notices when the other one is gone
+        return self._receive()
 
     def turn(self, seconds: float) -> float:
         """Tokens a second over whole steps that take at least so long."""
@@ -78,6 +78,8 @@ class Contestant:
 
     def _receive(self) -> Any:
         try:
+            while not self._pipe.poll(TELL):
+                print(f"  {self.name} is at work ...", flush=True)
             return self._pipe.recv()
         except EOFError:
             self._process.join()
