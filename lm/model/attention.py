@@ -106,9 +106,12 @@ def masked_attention(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) 
 
 
 def heads_first(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Arrays as matrix products want them: q (B, K, H / K, T, head_dim), k and v (B, K, S, head_dim)."""
+    """Arrays as matrix products want them: q (B, K, H / K, T, head_dim), k and v (B, K, S, head_dim).
+
+    q is divided by sqrt(head_dim) here, T x head_dim products in place of T x S.
+    """
     b, t, h, d = q.shape
-    q = jnp.moveaxis(q.reshape(b, t, k.shape[2], h // k.shape[2], d), 1, 3)
+    q = jnp.moveaxis(q.reshape(b, t, k.shape[2], h // k.shape[2], d), 1, 3) * d**-0.5
     return q, jnp.moveaxis(k, 1, 2), jnp.moveaxis(v, 1, 2)
 
 
@@ -119,12 +122,12 @@ def heads_last(y: jax.Array) -> jax.Array:
 
 
 def weigh(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Array:
-    """softmax(q k^T / sqrt(head_dim)) v under a mask; the softmax in float32 (arXiv 1706.03762).
+    """softmax(q k^T) v under a mask; the softmax in float32 (arXiv 1706.03762).
 
     q, k and v as `heads_first` gives them, mask bool (B or 1, T, S); the result is laid out as q.
     The softmax is divided by its sum after the product with v: T x head_dim divisions in place of T x S.
     """
-    logits = jnp.einsum("bkgtd,bksd->bkgts", q, k, preferred_element_type=jnp.float32) * q.shape[-1] ** -0.5
+    logits = jnp.einsum("bkgtd,bksd->bkgts", q, k, preferred_element_type=jnp.float32)
     logits = logits + jnp.where(mask, 0.0, MASKED)[:, None, None]
     weights = jnp.exp(logits - jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True)))
     y = jnp.einsum("bkgts,bksd->bkgtd", weights.astype(v.dtype), v, preferred_element_type=jnp.float32)

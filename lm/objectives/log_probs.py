@@ -43,10 +43,17 @@ def _backward(cap: float, kept: tuple[jax.Array, ...], given: Scores) -> tuple[j
     """With p the softmax: d normaliser = p, and d log_p = onehot(label) - p. The normaliser is kept, not summed up again."""
     hidden, head, labels, normaliser = kept
     log_p, of_normaliser = given
-    logits, pull = jax.vjp(partial(project, cap=cap), hidden, head)
+    logits = project(hidden, head, cap)
     p = jnp.exp(logits - normaliser[..., None])
     is_label = jax.lax.broadcasted_iota(labels.dtype, logits.shape, logits.ndim - 1) == labels[..., None]
-    return *pull(p * (of_normaliser - log_p)[..., None] + jnp.where(is_label, log_p[..., None], 0.0)), None
+    d = p * (of_normaliser - log_p)[..., None] + jnp.where(is_label, log_p[..., None], 0.0)
+    if cap:
+        d = d * (1.0 - jnp.square(logits / cap))
+    d = d.astype(hidden.dtype)
+    # Written out, since the products that `jax.vjp` makes are laid out so that XLA's CPU backend takes a fifth longer.
+    d_hidden = jnp.einsum("btv,dv->btd", d, head.astype(d.dtype), preferred_element_type=jnp.float32)
+    d_head = jnp.einsum("btd,btv->dv", hidden, d, preferred_element_type=jnp.float32)
+    return d_hidden.astype(hidden.dtype), d_head.astype(head.dtype), None
 
 
 _scores.defvjp(_forward, _backward)
