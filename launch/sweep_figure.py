@@ -9,9 +9,11 @@ from typing import Any
 
 from launch.compare_runs import Interval, interval
 from launch.sweep_folder import DONE, FAILED, PRUNED
+from launch.sweep_settings import draw_settings
 from launch.sweep_trials import short_names
 
 SEED = "seed"
+MOST_PANELS = 3  # a sweep of more paths that is no grid is a list of changes, and drawn as one
 MOST_LINES = 10  # more are a tangle: points alone are then drawn
 
 
@@ -97,6 +99,13 @@ def sweep_figure(points: Sequence[Point], metric: str, path: Path, title: str) -
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
+    if len(drawn) > MOST_PANELS and not all(panel.lines for panel in drawn):
+        figure = plt.figure(layout="constrained")
+        draw_settings(figure, points, SEED, metric)
+        figure.suptitle(title)
+        figure.savefig(path, dpi=120)
+        plt.close(figure)
+        return path
     grid = len(drawn) == 2 and all(len(p.ticks) > 1 for p in drawn) and is_grid(points, drawn[0].path, drawn[1].path)
     count = len(drawn) + grid
     columns = min(count, 3)

@@ -10,8 +10,9 @@ mesh of devices that are only names. For the rest of the memory, with P the byte
     working space        the larger of two moments: one block again in full, with three of its weights gathered by
                          `mesh.fsdp`; or a chunk of logits and its gradient, with three gathered heads
 
-The total is within a quarter of what XLA itself plans for small models on simulated devices, see
-tests/lm/test_estimate.py. (A CPU drops `remat` from unrolled layers, and there needs more.)
+The total is within a quarter of what XLA itself plans for small models on simulated devices whose layers are scanned, see
+tests/lm/test_estimate.py. Unrolled layers take up to a third less, as XLA computes some of what is kept again; but a CPU
+drops `remat` from them, and there they take what remat=none does.
 """
 
 import dataclasses

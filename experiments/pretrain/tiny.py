@@ -34,11 +34,18 @@ def get_config(variant: str = "school") -> Experiment:
         # So many epochs over so little text want a strong weight decay. On pydoc with 0.1 (and a final_fraction of 0.1)
         # the held-out bits per byte turned at step 150, from 2.04 back up to 2.17 at step 300.
         optimizer=OptimizerConfig(
-            name="muon", learning_rate=4e-3, warmup_steps=40, weight_decay=2.0 if school else 4.0, final_fraction=0.0
+            name="normuon",
+            learning_rate=4e-3,
+            warmup_steps=40,
+            schedule="wsd",
+            decay_fraction=0.4,
+            final_fraction=0.0,
+            weight_decay=2.0 if school else 4.0,
         ),
         evaluate=EvaluateConfig(every=60),
         sample=SampleConfig(every=60, prompts=SCHOOL_PROMPTS if school else PYDOC_PROMPTS),
         checkpoint=CheckpointConfig(every=60),
     )
+    config.model.qk_norm = False  # see experiments/pretrain/recipes.py
     config.model.vocab_size = 2048 if school else 1024  # pydoc holds too little text for more
     return config

@@ -12,6 +12,7 @@ from launch.sweep_figure import Point, panels, sweep_figure
 from launch.sweep_folder import DONE, FAILED, PRUNED
 from launch.sweep_report import report
 from launch.sweep_run import known_results
+from launch.sweep_settings import settings
 from launch.sweep_trials import build
 from launch.sweep_view import Estimate, progress
 from lm.sweep import product
@@ -127,3 +128,27 @@ def test_failed_and_pruned_trials_are_in_the_figure_but_in_no_mean(tmp_path):
     assert [mean.mean for line in drawn[0].lines for mean in line.means] == [2.0, 1.0]
     assert sweep_figure(grid, "validation.loss", tmp_path / "a.png", "a")
     assert sweep_figure(grid[3:], "validation.loss", tmp_path / "b.png", "b") is None
+
+
+def test_a_list_of_changes_is_told_by_what_differs_from_the_usual_values(tmp_path):
+    base = {"optimizer.name": "muon", "model.qk_norm": True, "model.norm": "rmsnorm", "model.biases": False}
+    changes = [
+        {},
+        {"optimizer.name": "adamw", "model.norm": "layernorm"},
+        {"model.qk_norm": False},
+        {"model.biases": True},
+    ]
+    trials = [
+        ({**base, **change, "seed": seed}, 2.0 + number + seed)
+        for number, change in enumerate(changes)
+        for seed in (0, 2)
+    ]
+    points = [Point(values, DONE, metric) for values, metric in trials]
+    found = settings([*points, Point({**base, "seed": 5}, FAILED, None)], "seed")
+    assert [(label, values, interval.mean) for label, values, interval in found] == [
+        ("(the usual values)", [2.0, 4.0], 3.0),
+        ("name=adamw, norm=layernorm", [3.0, 5.0], 4.0),
+        ("qk_norm=False", [4.0, 6.0], 5.0),
+        ("biases=True", [5.0, 7.0], 6.0),
+    ]
+    assert sweep_figure(points, "validation.loss", tmp_path / "list.png", "a list")

