@@ -5,6 +5,30 @@ r"""Which parts of a recipe lower the loss per token, at the size of `tiny` (map
 
 One change at a time from a recipe in the middle (rotary positions, RMSNorm, squared ReLU, QK norm, Muon, a linear decay to
 zero), with three seeds each, and `nanogpt`: what nanoGPT trains, a GPT-2 with AdamW and a cosine.
+
+Measured on 24 English books (51 MB, Standard Ebooks; vocabulary 2,048), 150 steps of 4,096 tokens: nats per token held out, mean
+of three seeds with its 95% interval, and the difference to the middle, seed by seed. Steps a second are relative to the middle's,
+quiet machine, two CPU cores.
+
+    | change            | loss          | difference      | speed |
+    |-------------------|---------------|-----------------|-------|
+    | gelu              | 4.421 ± 0.041 | -0.042 ± 0.024  | 0.84  |
+    | wsd               | 4.435 ± 0.018 | -0.028 ± 0.010  | 1     |
+    | normuon           | 4.447 ± 0.018 | -0.016 ± 0.014  | 1.00  |
+    | no-qk-norm        | 4.449 ± 0.019 | -0.014 ± 0.003  | 1.04  |
+    | value-embeddings  | 4.453 ± 0.020 | -0.010 ± 0.018  | 0.95* |
+    | residual-scalars  | 4.453 ± 0.025 | -0.010 ± 0.021  | 0.95* |
+    | middle            | 4.463 ± 0.022 |                 | 1     |
+    | adamw (4e-3)      | 4.813 ± 0.034 | +0.350 ± 0.053  | 1.02  |
+    | nanogpt (2e-3)    | 5.316 ± 0.091 | +0.853 ± 0.076  | 1.06  |
+
+    * both at once
+
+Kept in experiments/pretrain/tiny.py, since the difference is not 0: Muon, NorMuon, WSD, no QK norm. GELU lowers the loss too,
+but a step takes a fifth longer, in which the others read a fifth more. Value embeddings and residual scalars did not part from
+noise at this size and so few tokens. Packing (`data.packing`) makes no difference here: a chapter is longer than a row, and both
+ways cut it in the same places. Rates were tried on one seed at 200 steps: Muon 8e-3 4.401, 1.6e-2 4.332; AdamW in the middle
+4e-3 4.558; nanogpt 2e-3 5.142, 4e-3 5.227, 8e-3 5.458.
 """
 
 from typing import Any
