@@ -84,8 +84,8 @@ def test_draws_of_whole_number_fields_are_whole():
 
 
 def test_repeated_trials_are_left_out():
-    kept, repeats = without_repeats(build(TINY, [{"seed": 1}, {"seed": 0}, {"optimizer.name": "muon"}, {"seed": 2}]))
-    assert [trial.values for trial in kept] == [{"seed": 1}, {"seed": 0}, {"seed": 2}]  # muon and 0 are the defaults
+    kept, repeats = without_repeats(build(TINY, [{"seed": 1}, {"seed": 0}, {"optimizer.name": "normuon"}, {"seed": 2}]))
+    assert [trial.values for trial in kept] == [{"seed": 1}, {"seed": 0}, {"seed": 2}]  # normuon and 0 are the defaults
     assert (repeats, [trial.number for trial in kept]) == (1, [0, 1, 2])
 
 

@@ -102,7 +102,8 @@ PLANNED = {
     "muon, windows": ({"windows": (16, 0)}, {"optimizer": OptimizerConfig(name="muon")}, MeshConfig()),
     "unrolled": ({"layer_loop": "unrolled"}, {}, MeshConfig()),
     "data=8": ({"remat": "block"}, {"batch_size": 64}, MeshConfig(data=8)),
-    "fsdp=8": ({"remat": "dots"}, {"batch_size": 64}, MeshConfig(1, 8)),
+    "fsdp=8, wide": ({"width": 512, "mlp_width": 2048, "remat": "block"}, {"batch_size": 8}, MeshConfig(1, 8)),
+    "fsdp=8, many symbols": ({"vocab_size": 16_384, "remat": "block"}, {"batch_size": 8}, MeshConfig(1, 8)),
     "fsdp=4,tensor=2": ({"remat": "none"}, {"batch_size": 64}, MeshConfig(1, 4, 2)),
 }
 

@@ -112,7 +112,7 @@ def test_every_parameter_of_every_model_and_its_optimizer_has_a_place(eight_devi
             if path.endswith(f".{parameter}"):  # moments lie where their parameter does
                 assert its_place == place, path
                 moments += 1
-    kernels = sum(leaf.ndim == 3 for leaf in jax.tree.leaves(model.blocks))
+    kernels = sum(path.endswith("kernel") for path in specs(mesh, model))
     assert moments == 2 * len(jax.tree.leaves(model)) - (kernels if optimizer == "muon" else 0)  # Muon has one moment
 
 
