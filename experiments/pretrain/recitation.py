@@ -14,8 +14,12 @@ reference differs by a few passages. On text of one's own, let `launch.recitatio
     python -m launch.sweep --config=experiments/pretrain/recitation.py --workdir=runs/books --config.steps=N \
         --config.data.sources='paragraphs:books/*.jsonl.gz' --config.model.vocab_size=4096
 
-Many small updates make a small model remember: the one of width 64, of the 32 tokens after the first 16, recited 67% of the
-passages seen 32 times, and none with batches of 16, half the learning rate and a weight decay of 0.1 in the same epoch.
+Measured (one seed, Python 3.11, `launch.recitation` with its defaults: the 32 tokens after the first 16): the model of 919
+thousand parameters recites 0.7% of the passages seen 4 times, 39% of those seen 8 times, 94% (16) and all (32); the one of 263
+thousand 67% of those seen 32 times and none of the others; smaller ones none, and none recites a passage of the control group.
+
+Many small updates make a small model remember: the one of 263 thousand recited none with batches of 16, half the learning rate
+and a weight decay of 0.1 in the same epoch.
 """
 
 from data_pipeline.prepare import DocumentsConfig

@@ -21,6 +21,28 @@ SCHOOL_PROMPTS = ("", "Bruno Lockwood works as a", "Orson Kovats was born in the
 PYDOC_PROMPTS = ("", 'The "assert" statement', "A list is")
 
 
+def school_optimizer() -> OptimizerConfig:
+    """What did best on books, see recipes.py; the weight decay is for the eight epochs."""
+    return OptimizerConfig(
+        name="normuon",
+        learning_rate=4e-3,
+        warmup_steps=40,
+        schedule="wsd",
+        decay_fraction=0.4,
+        final_fraction=0.0,
+        weight_decay=2.0,
+    )
+
+
+def pydoc_optimizer() -> OptimizerConfig:
+    """So many epochs over so little text want a strong weight decay, and with that QK norm and a cosine.
+
+    Held-out bits per byte: 1.796; with the school's recipe and this weight decay 1.913. With a weight decay of 0.1 (and a
+    final_fraction of 0.1) they turned at step 150, from 2.04 back up to 2.17 at step 300.
+    """
+    return OptimizerConfig(name="muon", learning_rate=4e-3, warmup_steps=40, weight_decay=4.0, final_fraction=0.0)
+
+
 def get_config(variant: str = "school") -> Experiment:
     """The experiment on the school, or on pydoc: the Python language reference."""
     if variant not in ("school", "pydoc"):
@@ -31,21 +53,11 @@ def get_config(variant: str = "school") -> Experiment:
         batch_size=16,
         model=preset("tiny"),
         data=DocumentsConfig(sources=(variant,)),
-        # So many epochs over so little text want a strong weight decay. On pydoc with 0.1 (and a final_fraction of 0.1)
-        # the held-out bits per byte turned at step 150, from 2.04 back up to 2.17 at step 300.
-        optimizer=OptimizerConfig(
-            name="normuon",
-            learning_rate=4e-3,
-            warmup_steps=40,
-            schedule="wsd",
-            decay_fraction=0.4,
-            final_fraction=0.0,
-            weight_decay=2.0 if school else 4.0,
-        ),
+        optimizer=school_optimizer() if school else pydoc_optimizer(),
         evaluate=EvaluateConfig(every=60),
         sample=SampleConfig(every=60, prompts=SCHOOL_PROMPTS if school else PYDOC_PROMPTS),
         checkpoint=CheckpointConfig(every=60),
     )
-    config.model.qk_norm = False  # see experiments/pretrain/recipes.py
+    config.model.qk_norm = not school
     config.model.vocab_size = 2048 if school else 1024  # pydoc holds too little text for more
     return config
