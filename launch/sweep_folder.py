@@ -17,6 +17,7 @@ from typing import IO, Any
 
 from data_pipeline.errors import UserError
 from launch.executor import COMMAND
+from launch.folder import hold
 from launch.sweep_trials import Base
 from launch.workdir import HARDWARE, differences
 from lm.experiment import Experiment
@@ -38,21 +39,9 @@ class Result:
 
 def open_sweep(path: Path) -> IO[str]:
     """Make the folder; the returned file is a lock, kept until closed. Raises `UserError` when it cannot be had."""
-    if path.exists() and not path.is_dir():
-        raise UserError(f"--workdir={path} is a file: name a folder")
     if (path / "config.json").exists():
         raise UserError(f"--workdir={path} holds a run, not a sweep: choose another folder")
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        lock = (path / "lock").open("w")
-    except OSError as error:
-        raise UserError(f"--workdir={path} cannot be written ({error.strerror}): choose another folder") from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        raise UserError(f"another launch.sweep is at work in {path}: wait for it or choose another --workdir") from None
-    return lock
+    return hold(path, "another launch.sweep is at work in")
 
 
 def keep_plan(

@@ -8,7 +8,6 @@ data.json           fingerprints of the data and the tokenizer
 """
 
 import dataclasses
-import fcntl
 import json
 import shutil
 from pathlib import Path
@@ -20,6 +19,7 @@ from jax.sharding import SingleDeviceSharding
 from data_pipeline.errors import UserError
 from data_pipeline.prepare import PreparedDocuments
 from data_pipeline.tokenizer import Tokenizer, find_tokenizer, load_tokenizer
+from launch.folder import hold
 from lm import processes
 from lm.checkpoint import restore_model
 from lm.experiment import Experiment
@@ -36,17 +36,7 @@ def open_workdir(path: Path, config: Experiment) -> IO[str]:
     Raises `UserError` when it belongs to another experiment (naming the differences), to another process that is
     running, or when `path` cannot be a folder that we may write to.
     """
-    if path.exists() and not path.is_dir():
-        raise UserError(f"--workdir={path} is a file: name a folder")
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        lock = (path / "lock").open("w")
-    except OSError as error:
-        raise UserError(f"--workdir={path} cannot be written ({error.strerror}): choose another folder") from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UserError(f"another process is training in {path}: wait for it or choose another --workdir") from None
+    lock = hold(path, "another process is training in")
     here = json.loads(json.dumps(dataclasses.asdict(config)))
     file = path / "config.json"
     there = read_config(path) if file.exists() else here
