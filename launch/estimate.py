@@ -86,13 +86,13 @@ def table(
     split = mesh["fsdp"] * mesh["tensor"]
     over = f" / {split}" if split > 1 else ""
     copies = memory.gradients // memory.parameters
-    why = {1: "", 2: ", summed over mesh.data", 3: ", added up by accumulate"}[copies]
+    why = ", added up by accumulate" if copies > 1 else ""
     unit, name_of_unit = (2**30, "GiB") if memory.total >= 2**30 else (2**20, "MiB")
     sizes = [
         ("parameters", memory.parameters, f"{result.parameters:,} in {model.param_dtype}{over}"),
         ("optimizer state", memory.optimizer, f"{experiment.optimizer.name}{over}"),
         ("gradients", memory.gradients, f"{copies} x parameters{why}"),
-        ("weight copies", memory.weight_copies, f"in {model.compute_dtype}"),
+        ("weight copies", memory.weight_copies, "for the backward pass"),
         ("kept for backward", memory.kept, f"{result.rows} rows of {model.context_length:,}, remat={model.remat}"),
         ("working space", memory.working, "one block again, or a chunk of logits"),
         ("in all", memory.total, f"of {hardware.chip.memory:g} GiB"),

@@ -3,12 +3,12 @@
 Needs neither the data nor the hardware. Parameters and optimizer state are counted from the shapes of the real ones, on a
 mesh of devices that are only names. For the rest of the memory, with P the bytes of a device's share of the parameters:
 
-    gradients            P; 2 P where `mesh.data` sums them; 3 P where `accumulate` adds them up
-    weight copies        matrices cast to the compute dtype, where the backward pass keeps those
-    kept                 what JAX's autodiff keeps from the forward for the backward pass: counted in a trace of the
-                         real objective, so it knows `model.remat`; in proportion to the rows that a device takes at a time
-    working space        the larger of two moments: one block again in full, with three of its weights gathered by
-                         `mesh.fsdp`; or a chunk of logits and its gradient, with three gathered heads
+    gradients            P, and 3 P where `accumulate` adds them up
+    weight copies        what the backward pass keeps of the weights: cast to the compute dtype, or as they are
+    kept                 what else it keeps of the forward pass, in proportion to the rows that a device takes at a time;
+                         both are counted in a trace of the real objective, so they know `model.remat`
+    working space        the larger of two moments: one block again in full, with two of its weights gathered by
+                         `mesh.fsdp`; or a chunk of logits and its gradient, with a gathered head
 
 The total is within a quarter of what XLA itself plans for small models on simulated devices whose layers are scanned, see
 tests/lm/test_estimate.py. Unrolled layers take up to a third less, as XLA computes some of what is kept again; but a CPU
@@ -204,7 +204,6 @@ def memory(config: Experiment, hardware: Hardware) -> Memory:
     rows = rows_at_a_time(config, dict(mesh.shape))
     state = abstract_state(config, make_optimizer(config.optimizer, config.steps), mesh)  # type: ignore[arg-type]
     parameters, optimizer = _local_bytes(state.model), _local_bytes(state.optimizer)
-    copies = 3 if config.accumulate > 1 else 2 if mesh.shape["data"] > 1 else 1
 
     model = _share_of_model(config.model, mesh.shape["tensor"], hardware.chip)
     chunk, z_loss = min(config.objective.chunk, model.context_length), config.objective.z_loss
@@ -215,10 +214,10 @@ def memory(config: Experiment, hardware: Hardware) -> Memory:
     return Memory(
         parameters=parameters,
         optimizer=optimizer,
-        gradients=parameters * copies,
+        gradients=parameters * (3 if config.accumulate > 1 else 1),
         weight_copies=weight_copies // mesh.shape["fsdp"],
         kept=kept * rows,
-        working=max(block * rows + 3 * block_weights, 2 * logits + 3 * head_weights),
+        working=max(block * rows + 2 * block_weights, 2 * logits + head_weights),
     )
 
 
@@ -245,21 +244,15 @@ def _share_of_model(model: ModelConfig, tensor: int, chip: Chip) -> ModelConfig:
 
 @functools.cache
 def kept_for_backward(model: ModelConfig, chunk: int, z_loss: float) -> tuple[int, int]:
-    """Bytes kept for each row of T tokens, and bytes of weights kept in another dtype than they are stored in.
+    """Bytes that the backward pass is given for each row of T tokens, and bytes that do not depend on the rows.
 
     The trace of forward pass and backward function tells, for one row and for two: what does not grow with the rows
-    comes of the weights alone, and is a copy of them, or the parameters themselves, which are counted already.
+    comes of the weights alone.
     """
-
-    def total(rows: int, *, cast: bool) -> int:
-        return sum(
-            array.size * array.dtype.itemsize
-            for array in _residuals(model, chunk, z_loss, rows)
-            if not cast or array.dtype != jnp.dtype(model.param_dtype)
-        )
-
-    per_row = total(2, cast=False) - total(1, cast=False)
-    return per_row, 2 * total(1, cast=True) - total(2, cast=True)
+    one, two = (
+        sum(array.size * array.dtype.itemsize for array in _residuals(model, chunk, z_loss, rows)) for rows in (1, 2)
+    )
+    return two - one, 2 * one - two
 
 
 def one_block(model: ModelConfig, chunk: int, z_loss: float) -> int:

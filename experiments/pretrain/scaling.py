@@ -11,6 +11,10 @@ Four sizes by four token budgets, each with a learning rate that decays to zero 
 would not have decayed (arXiv 2203.15556). `larger` has 3.7 times the parameters of the largest and twice the longest budget. Rows
 are always full, so that every place of a batch is a token trained on. Give at least 2 million tokens of text, or the longest
 runs read some twice.
+
+Measured on 24 English books (51 MB, one seed): alpha 0.19 (95%: 0.08 to 0.79), beta 0.21 (0.14 to 0.41), E 0.57 (0 to 2.8), R^2
+0.99. Predicted for `larger`, before it was run, 3.55 nats per token (3.40 to 3.80); found 3.86, outside the interval: the law
+falls too fast. The short runs of the grid spend most of their tokens on what every model learns first.
 """
 
 from data_pipeline.errors import UserError
