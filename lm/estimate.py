@@ -4,15 +4,15 @@ Needs neither the data nor the hardware. Parameters and optimizer state are coun
 mesh of devices that are only names. For the rest of the memory, with P the bytes of a device's share of the parameters:
 
     gradients            P, and 3 P where `accumulate` adds them up
-    weight copies        what the backward pass keeps of the weights: cast to the compute dtype, or as they are
+    weight copies        what the backward pass keeps of the blocks' weights: cast to the compute dtype, or as they are
     kept                 what else it keeps of the forward pass, in proportion to the rows that a device takes at a time;
                          both are counted in a trace of the real objective, so they know `model.remat`
     working space        the larger of two moments: one block again in full, with two of its weights gathered by
                          `mesh.fsdp`; or a chunk of logits and its gradient, with a gathered head
 
-The total is within a quarter of what XLA itself plans for small models on simulated devices whose layers are scanned, see
-tests/lm/test_estimate.py. Unrolled layers take up to a third less, as XLA computes some of what is kept again; but a CPU
-drops `remat` from them, and there they take what remat=none does.
+The total is within a quarter of what XLA plans for models whose layers are scanned, as tests/lm/test_estimate.py holds it
+against the plans for simulated CPU devices and, where libtpu is installed, for a TPU v5p. Unrolled layers take up to a third
+less, as XLA computes some of what is kept again; but a CPU drops `remat` from them, and there they take what remat=none does.
 """
 
 import dataclasses
@@ -24,7 +24,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from data_pipeline.errors import UserError
 from lm import flops
@@ -210,14 +209,15 @@ def memory(config: Experiment, hardware: Hardware) -> Memory:
     kept, weight_copies = kept_for_backward(model, chunk, z_loss)
     block = one_block(model, chunk, z_loss)
     block_weights, head_weights = _gathered(config.model, mesh.shape["tensor"]) if mesh.shape["fsdp"] > 1 else (0, 0)
-    logits = rows * chunk * model.vocab_size * 4
+    itemsize = jnp.dtype(model.compute_dtype).itemsize
+    logits_and_gradient = rows * chunk * model.vocab_size * (4 + itemsize)  # float32, and the compute dtype
     return Memory(
         parameters=parameters,
         optimizer=optimizer,
         gradients=parameters * (3 if config.accumulate > 1 else 1),
         weight_copies=weight_copies // mesh.shape["fsdp"],
         kept=kept * rows,
-        working=max(block * rows + 2 * block_weights, 2 * logits + head_weights),
+        working=max(block * rows + 2 * block_weights, logits_and_gradient + head_weights),
     )
 
 
@@ -242,27 +242,35 @@ def _share_of_model(model: ModelConfig, tensor: int, chip: Chip) -> ModelConfig:
     )
 
 
-@functools.cache
 def kept_for_backward(model: ModelConfig, chunk: int, z_loss: float) -> tuple[int, int]:
-    """Bytes that the backward pass is given for each row of T tokens, and bytes that do not depend on the rows.
+    """Bytes that the backward pass is given for each row of T tokens, and bytes of the blocks' weights.
 
-    The trace of forward pass and backward function tells, for one row and for two: what does not grow with the rows
-    comes of the weights alone.
+    What a trace gives does not depend on the rows where it comes of the weights alone. The head's count is left out: it
+    is the parameter itself, transposed. Traced at two depths, since every group of `windows` layers keeps the same.
     """
-    one, two = (
-        sum(array.size * array.dtype.itemsize for array in _residuals(model, chunk, z_loss, rows)) for rows in (1, 2)
+    period = len(model.windows)
+    (shallow_row, shallow_weights), (deep_row, deep_weights) = (
+        _per_row_and_rest(replace(model, layers=period * groups), chunk, z_loss) for groups in (1, 2)
     )
-    return two - one, 2 * one - two
+    row, weights = deep_row - shallow_row, deep_weights - shallow_weights
+    return shallow_row + row * (model.layers - period) // period, weights * model.layers // period
 
 
 def one_block(model: ModelConfig, chunk: int, z_loss: float) -> int:
     """Bytes that one block would keep for each row if nothing were computed again."""
-    period = len(model.windows)
-    shallow, deep = (
-        kept_for_backward(replace(model, layers=period * n, remat="none", layer_loop="scan"), chunk, z_loss)[0]
-        for n in (1, 2)
+    whole = replace(model, remat="none", layer_loop="scan", layers=len(model.windows))
+    deeper = replace(whole, layers=2 * whole.layers)
+    more = _per_row_and_rest(deeper, chunk, z_loss)[0] - _per_row_and_rest(whole, chunk, z_loss)[0]
+    return more // whole.layers
+
+
+@functools.cache
+def _per_row_and_rest(model: ModelConfig, chunk: int, z_loss: float) -> tuple[int, int]:
+    """Bytes that the backward pass is given for each row, and bytes whatever the number of rows."""
+    one, two = (
+        sum(array.size * array.dtype.itemsize for array in _residuals(model, chunk, z_loss, rows)) for rows in (1, 2)
     )
-    return (deep - shallow) // period
+    return two - one, 2 * one - two
 
 
 def _residuals(model: ModelConfig, chunk: int, z_loss: float, rows: int) -> list[Any]:
@@ -285,7 +293,7 @@ def _residuals(model: ModelConfig, chunk: int, z_loss: float, rows: int) -> list
 def _gathered(model: ModelConfig, tensor: int) -> tuple[int, int]:
     """Bytes, in the compute dtype, of one block's weights and of the largest of the others, gathered from `fsdp`."""
     shapes = parameter_shapes(model)
-    itemsize = np.dtype(jnp.dtype(model.compute_dtype)).itemsize
+    itemsize = jnp.dtype(model.compute_dtype).itemsize
     blocks = sum(math.prod(shape) for name, shape in shapes.items() if name.startswith("blocks."))
     largest = max(math.prod(shape) for name, shape in shapes.items() if not name.startswith("blocks."))
     return blocks // model.layers // tensor * itemsize, largest // tensor * itemsize

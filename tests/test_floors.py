@@ -81,6 +81,7 @@ def test_the_model_knows_no_text_no_flags_and_no_files():
         "flax",
         "math",
         "functools",
+        "itertools",
         "collections",
         "dataclasses",
         "typing",

@@ -3,7 +3,7 @@
     python -m launch.train --config=experiments/pretrain/tiny.py --workdir=runs/school
     python -m launch.report --workdir=runs/school
     python -m launch.train --config=experiments/pretrain/tiny.py:pydoc --workdir=runs/pydoc
-    python tests/benchmarks/compression.py --workdir=runs/pydoc
+    python tests/benchmarks/bits_per_byte.py --workdir=runs/pydoc
 
 Measured on two CPU cores, one seed each, by these commands: school, 300 steps (1.2 M tokens, 2m36s, 8,600 tokens/s),
 0.930 nats per token and 0.352 bits per byte held out; facts told in 8 documents or more are likelier than the same sentence

@@ -7,6 +7,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import pytest
+from jax.experimental import topologies
 from tiny_models import small
 
 from data_pipeline.errors import UserError
@@ -28,6 +29,7 @@ from lm.experiment import Experiment
 from lm.flops import PEAK_FLOPS
 from lm.model.config import ModelConfig
 from lm.model.presets import preset
+from lm.model.summary import parameter_count, parameter_shapes
 from lm.objectives.next_token import next_token
 from lm.optimizer import OptimizerConfig, make_optimizer
 from lm.sharding import MeshConfig, batch_sharding, make_mesh
@@ -108,12 +110,9 @@ PLANNED = {
 }
 
 
-@pytest.mark.parametrize("name", PLANNED)
-def test_the_total_is_within_a_quarter_of_what_xla_plans(eight_devices, name):
-    model, changes, mesh_config = PLANNED[name]
-    config = Experiment(model=ModelConfig(**{**SHAPE, **model}), mesh=mesh_config, **{"batch_size": 16, **changes})
-    count = 1 if mesh_config == MeshConfig() else 8
-    mesh, optimizer = make_mesh(mesh_config, eight_devices[:count]), make_optimizer(config.optimizer, config.steps)
+def plan(config: Experiment, mesh: jax.sharding.Mesh):
+    """The memory that XLA plans on each device of the mesh for the real step."""
+    optimizer = make_optimizer(config.optimizer, config.steps)
     state = abstract_state(config, optimizer, mesh)
     step = partial(
         train_step,
@@ -121,14 +120,23 @@ def test_the_total_is_within_a_quarter_of_what_xla_plans(eight_devices, name):
         optimizer=optimizer,
         accumulate=config.accumulate,
     )
-    rows = partial(jax.ShapeDtypeStruct, (config.batch_size, 128), sharding=batch_sharding(mesh))
+    shape = (config.batch_size, config.model.context_length)
+    rows = partial(jax.ShapeDtypeStruct, shape, sharding=batch_sharding(mesh))
     batch = {name: rows(jnp.int32) for name in ("tokens", "labels", "positions", "segment_ids")}
     shardings = jax.tree.map(lambda x: x.sharding, state)
     with jax.set_mesh(mesh):
         step = jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
-        planned = step.lower(state, {**batch, "loss_mask": rows(jnp.bool_)}).compile().memory_analysis()
-    found = memory(config, Hardware("h100", count))
-    batch_bytes = config.batch_size // count * 128 * (4 * 4 + 1) * (mesh.shape["tensor"])
+        return step.lower(state, {**batch, "loss_mask": rows(jnp.bool_)}).compile().memory_analysis()
+
+
+@pytest.mark.parametrize("name", PLANNED)
+def test_the_total_is_within_a_quarter_of_what_xla_plans(eight_devices, name):
+    model, changes, mesh_config = PLANNED[name]
+    config = Experiment(model=ModelConfig(**{**SHAPE, **model}), mesh=mesh_config, **{"batch_size": 16, **changes})
+    count = 1 if mesh_config == MeshConfig() else 8
+    mesh = make_mesh(mesh_config, eight_devices[:count])
+    planned, found = plan(config, mesh), memory(config, Hardware("h100", count))
+    batch_bytes = config.batch_size // count * 128 * (4 * 4 + 1) * mesh.shape["tensor"]
     assert planned.argument_size_in_bytes == pytest.approx(found.parameters + found.optimizer + batch_bytes, rel=0.01)
     assert planned.alias_size_in_bytes == pytest.approx(found.parameters + found.optimizer, rel=0.01)
     temporary = found.total - found.parameters - found.optimizer
@@ -136,13 +144,41 @@ def test_the_total_is_within_a_quarter_of_what_xla_plans(eight_devices, name):
     assert 0.75 < temporary / planned.temp_size_in_bytes < most
 
 
+# As a pod runs them: bfloat16, Splash, and rows of several chunks of logits.
+ON_TPU = {"context_length": 512, "width": 512, "mlp_width": 2048, "vocab_size": 8192}
+ON_TPU |= {"compute_dtype": "bfloat16", "attention": "splash"}
+PLANNED_ON_TPU = {
+    "plain": ({}, {}, MeshConfig()),
+    "remat=dots, in parts": ({"remat": "dots"}, {"accumulate": 2}, MeshConfig(data=4)),
+    "remat=block, few rows": ({"remat": "block"}, {"batch_size": 8}, MeshConfig(1, 4)),
+    "fsdp=2,tensor=2": ({}, {}, MeshConfig(1, 2, 2)),
+}
+
+
+@pytest.mark.parametrize("name", PLANNED_ON_TPU)
+def test_the_total_is_within_a_quarter_of_what_xla_plans_for_a_tpu(name, monkeypatch):
+    pytest.importorskip("libtpu", reason="libtpu is not installed: the compiler for TPUs is not asked")
+    monkeypatch.setenv("TPU_SKIP_MDS_QUERY", "1")
+    devices = list(topologies.get_topology_desc(platform="tpu", topology_name="v5p:2x2x1").devices)
+    model, changes, mesh_config = PLANNED_ON_TPU[name]
+    shape = ModelConfig(**{**SHAPE, **ON_TPU, **model})
+    config = Experiment(model=shape, mesh=mesh_config, **{"batch_size": 32, **changes})
+    count = 1 if mesh_config == MeshConfig() else 4
+    with jax.default_matmul_precision("default"):  # float32, which tests ask for, is not for Splash
+        planned = plan(config, make_mesh(mesh_config, devices[:count]))
+    found = memory(config, Hardware("v5p", count))
+    temporary = found.total - found.parameters - found.optimizer
+    assert 0.75 < temporary / planned.temp_size_in_bytes < 1.25
+
+
 def test_what_remat_block_keeps_is_the_input_of_each_block():
     model = replace(preset("gpt2-124m"), remat="block")
     kept, weight_copies = kept_for_backward(model, 128, 0.0)
     inputs = 12 * 1024 * 768 * 2  # bfloat16
+    blocks = parameter_count({k: v for k, v in parameter_shapes(model).items() if k.startswith("blocks.")})
     around = 3 * 1024 * 768 * 4 + 1024 * 768 * 2  # the final norm's in float32, and what the head reads
     assert inputs + 0.5 * around < kept < inputs + 1.1 * around
-    assert weight_copies == 0
+    assert weight_copies == pytest.approx(4 * blocks, rel=0.01)  # as they are, in float32
     less = kept_for_backward(replace(model, remat="dots"), 128, 0.0)[0]
     # q, k, v, the output of attention, of the first MLP matrix, and of the second
     assert less - kept == pytest.approx(12 * 1024 * 768 * 2 * (1 + 1 + 1 + 1 + 4), rel=0.15)
@@ -164,11 +200,11 @@ def test_memory_is_of_the_rows_that_a_device_takes_at_a_time():
     assert parts8.kept == 2 * parts16.kept
     whole = replace(LECTURE, accumulate=1, batch_size=128)
     assert memory(whole, h100).kept == parts8.kept
-    assert memory(whole, h100).gradients == 2 * parts8.parameters  # before and after the sum over mesh.data
+    assert memory(whole, h100).gradients == parts8.parameters
     assert parts8.gradients == 3 * parts8.parameters
     float32 = replace(LECTURE, model=replace(LECTURE.model, compute_dtype="float32"))
     assert memory(float32, h100).kept > 1.9 * parts8.kept  # and on a GPU, no cuDNN for float32
-    assert memory(float32, h100).weight_copies == 0 < parts8.weight_copies
+    assert memory(float32, h100).weight_copies == pytest.approx(2 * parts8.weight_copies, rel=0.01)
 
 
 @pytest.mark.parametrize(

@@ -159,7 +159,7 @@ def test_keeps_the_best_checkpoint_besides_the_last_ones(tmp_path):
         ({"accumulate": 3}, "does not divide by accumulate=3"),
         ({"seed": -1}, "seed=-1"),
         ({"optimizer": OptimizerConfig(warmup_steps=7)}, "warmup_steps=7"),
-        ({"optimizer": OptimizerConfig(name="sgd")}, "adamw or muon"),
+        ({"optimizer": OptimizerConfig(name="sgd")}, "choose one of adamw, muon"),
         ({"checkpoint": CheckpointConfig(keep_last=0)}, "keep_last=0"),
         ({"model": replace(MODEL, heads=3)}, "width=32 does not divide by model.heads=3"),
     ],

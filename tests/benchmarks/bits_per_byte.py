@@ -1,7 +1,7 @@
 """A trained model against the n-gram models and xz, on the same held-out documents.
 
     python -m launch.train --config=experiments/pretrain/tiny.py:pydoc --workdir=runs/pydoc
-    python tests/benchmarks/compression.py --workdir=runs/pydoc
+    python tests/benchmarks/bits_per_byte.py --workdir=runs/pydoc
 
 Works for any run with a single source. The n-gram models and xz learn from the run's training documents, and everything is
 measured in bits per byte of its held-out ones; the model's figures are those the run measured on all of them.
