@@ -7,22 +7,19 @@ One change at a time from a recipe in the middle (rotary positions, RMSNorm, squ
 zero), with three seeds each, and `nanogpt`: what nanoGPT trains, a GPT-2 with AdamW and a cosine.
 
 Measured on 24 English books (51 MB, Standard Ebooks; vocabulary 2,048), 150 steps of 4,096 tokens: nats per token held out, mean
-of three seeds with its 95% interval, and the difference to the middle, seed by seed. Steps a second are relative to the middle's,
-quiet machine, two CPU cores.
+of three seeds with its 95% interval, and the difference to the middle, seed by seed.
 
-    | change            | loss          | difference      | speed |
-    |-------------------|---------------|-----------------|-------|
-    | gelu              | 4.421 ± 0.041 | -0.042 ± 0.024  | 0.84  |
-    | wsd               | 4.435 ± 0.018 | -0.028 ± 0.010  | 1     |
-    | normuon           | 4.447 ± 0.018 | -0.016 ± 0.014  | 1.00  |
-    | no-qk-norm        | 4.449 ± 0.019 | -0.014 ± 0.003  | 1.04  |
-    | value-embeddings  | 4.453 ± 0.020 | -0.010 ± 0.018  | 0.95* |
-    | residual-scalars  | 4.453 ± 0.025 | -0.010 ± 0.021  | 0.95* |
-    | middle            | 4.463 ± 0.022 |                 | 1     |
-    | adamw (4e-3)      | 4.813 ± 0.034 | +0.350 ± 0.053  | 1.02  |
-    | nanogpt (2e-3)    | 5.316 ± 0.091 | +0.853 ± 0.076  | 1.06  |
-
-    * both at once
+    | change            | loss          | difference      |
+    |-------------------|---------------|-----------------|
+    | gelu              | 4.421 ± 0.041 | -0.042 ± 0.024  |
+    | wsd               | 4.435 ± 0.018 | -0.028 ± 0.010  |
+    | normuon           | 4.447 ± 0.018 | -0.016 ± 0.014  |
+    | no-qk-norm        | 4.449 ± 0.019 | -0.014 ± 0.003  |
+    | value-embeddings  | 4.453 ± 0.020 | -0.010 ± 0.018  |
+    | residual-scalars  | 4.453 ± 0.025 | -0.010 ± 0.021  |
+    | middle            | 4.463 ± 0.022 |                 |
+    | adamw (4e-3)      | 4.813 ± 0.034 | +0.350 ± 0.053  |
+    | nanogpt (2e-3)    | 5.316 ± 0.091 | +0.853 ± 0.076  |
 
 Kept in experiments/pretrain/tiny.py, since the difference is not 0: Muon, NorMuon, WSD, no QK norm. GELU lowers the loss too,
 but a step takes a fifth longer, in which the others read a fifth more. Value embeddings and residual scalars did not part from

@@ -202,6 +202,10 @@ def test_memory_is_of_the_rows_that_a_device_takes_at_a_time():
     assert memory(whole, h100).kept == parts8.kept
     assert memory(whole, h100).gradients == parts8.parameters
     assert parts8.gradients == 3 * parts8.parameters
+    matrices = 48 * 12 * 1600**2
+    assert parts8.weight_copies == pytest.approx(2 * matrices, rel=0.01)
+    split = memory(replace(LECTURE, mesh=MeshConfig(1, 8)), h100)
+    assert split.weight_copies == pytest.approx(2 * matrices / 8, rel=0.01)
     float32 = replace(LECTURE, model=replace(LECTURE.model, compute_dtype="float32"))
     assert memory(float32, h100).kept > 1.9 * parts8.kept  # and on a GPU, no cuDNN for float32
     assert memory(float32, h100).weight_copies == pytest.approx(2 * parts8.weight_copies, rel=0.01)
