@@ -96,6 +96,6 @@ def test_its_steps_learn_eight_batches_by_heart():
 
 def test_what_the_peer_lacks_is_refused():
     with pytest.raises(ValueError, match="no QK norm"):
-        model_of(pairs()["tiny"].ours.model)
+        model_of(ModelConfig(qk_norm=True))
     with pytest.raises(ValueError, match="GPT-2 or a Llama"):
         model_of(ModelConfig(activation="gelu"))
