@@ -23,8 +23,8 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 
 FEWEST_RUNS = 6  # one more than there are constants
 FEWEST_VALUES = 3  # of N and of D: two points of E + A N^-alpha leave A and alpha open
-# Of log losses: beyond it a residual counts by its size, no longer by its square. The paper's is 1e-3; under noise of half a
-# percent, as small runs may have, 1e-2 gave narrower intervals that held the truth more often.
+# Of log losses: beyond it a residual counts by its size, no longer by its square. The paper's is 1e-3; runs as
+# small as ours scatter by more than that without being outliers.
 HUBER = 1e-2
 STEEPEST = 3.0  # the largest exponent looked for
 

@@ -21,10 +21,11 @@ of three seeds with its 95% interval, and the difference to the middle, seed by 
     | adamw (4e-3)      | 4.813 ± 0.034 | +0.350 ± 0.053  |
     | nanogpt (2e-3)    | 5.316 ± 0.091 | +0.853 ± 0.076  |
 
-Kept in experiments/pretrain/tiny.py, since the difference is not 0: Muon, NorMuon, WSD, no QK norm. GELU lowers the loss too,
-but a step takes a fifth longer, in which the others read a fifth more. Value embeddings and residual scalars did not part from
-noise at this size and so few tokens. Packing (`data.packing`) makes no difference here: a chapter is longer than a row, and both
-ways cut it in the same places. Rates were tried on one seed at 200 steps: Muon 8e-3 4.401, 1.6e-2 4.332; AdamW in the middle
+Kept for the school in experiments/pretrain/tiny.py, since the difference is not 0: Muon, NorMuon, WSD, no QK norm. GELU lowers
+the loss too, but its steps are slower on a CPU (compare tokens/s in results.csv), and in that time the others read more. Value
+embeddings and residual scalars did not part from noise at this size and so few tokens. Packing (`data.packing`) was left out: a
+chapter is longer than a row, and both ways cut it.
+Rates were tried on one seed at 200 steps: Muon 8e-3 4.401, 1.6e-2 4.332; AdamW in the middle
 4e-3 4.558; nanogpt 2e-3 5.142, 4e-3 5.227, 8e-3 5.458.
 """
 

@@ -50,7 +50,7 @@ def _backward(cap: float, kept: tuple[jax.Array, ...], given: Scores) -> tuple[j
     if cap:
         d = d * (1.0 - jnp.square(logits / cap))
     d = d.astype(hidden.dtype)
-    # Written out, since the products that `jax.vjp` makes are laid out so that XLA's CPU backend takes a fifth longer.
+    # Written out, since the products that `jax.vjp` makes are laid out in a way that XLA's CPU backend is slow at.
     d_hidden = jnp.einsum("btv,dv->btd", d, head.astype(d.dtype))
     d_head = jnp.einsum("btd,btv->dv", hidden, d)
     return d_hidden, d_head.astype(head.dtype), None
