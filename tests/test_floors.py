@@ -80,6 +80,7 @@ def test_the_model_knows_no_text_no_flags_and_no_files():
         "numpy",
         "flax",
         "math",
+        "copy",
         "functools",
         "itertools",
         "collections",
