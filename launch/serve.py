@@ -93,10 +93,11 @@ def load(name: str, folder: Path, slots: int, waiting: int) -> "Served":
     """A run's newest checkpoint, in an engine of its own."""
     from functools import partial
 
+    from lm.inference.engine import Engine
+
     from launch.server.engine_thread import EngineThread
     from launch.server.generation import Served
     from launch.workdir import load_model
-    from lm.inference.engine import Engine
     from lm.inference.prompt_scores import prompt_scores
 
     model, tokenizer, step = load_model(folder)

@@ -48,7 +48,7 @@ class Generation(Body):
 
     model: str | None = None  # may be left out where one model is served
     n: int = Field(1, ge=1, le=128)
-    max_tokens: int | None = None
+    max_tokens: int | None = Field(None, ge=1)
     temperature: float = Field(1.0, ge=0)
     top_p: float = Field(1.0, gt=0, le=1)
     top_k: int = Field(0, ge=0)  # (ours)
@@ -79,6 +79,7 @@ class Completion(Generation):
     """The body of /v1/completions."""
 
     prompt: Any
+    max_tokens: int | None = Field(None, ge=0)
     echo: bool = False
     logprobs: int | None = Field(None, ge=0, le=20)
 
@@ -96,8 +97,8 @@ class Completion(Generation):
 
     @model_validator(mode="after")
     def _something_to_do(self) -> Self:
-        if self.max_tokens is not None and self.max_tokens < (0 if self.echo else 1):
-            raise ValueError(f"max_tokens={self.max_tokens}: must be at least 1, or 0 with echo")
+        if self.max_tokens == 0 and not self.echo:
+            raise ValueError("max_tokens=0: must be at least 1, but with echo")
         return self
 
 
@@ -112,19 +113,24 @@ class Message(Body):
     """One turn of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
+    content: list[TextPart]
+
+    @field_validator("content", mode="before")
+    @classmethod
+    def _one_part(cls, value: Any) -> Any:
+        return [{"type": "text", "text": value}] if isinstance(value, str) else value
 
     def turn(self) -> Turn:
         """As the project knows it."""
         role: Role = "system" if self.role == "developer" else self.role
-        return Turn(role, self.content if isinstance(self.content, str) else "".join(p.text for p in self.content))
+        return Turn(role, "".join(part.text for part in self.content))
 
 
 class Chat(Generation):
     """The body of /v1/chat/completions."""
 
     messages: list[Message] = Field(min_length=1)
-    max_completion_tokens: int | None = None
+    max_completion_tokens: int | None = Field(None, ge=1)
     logprobs: bool = False
     top_logprobs: int = Field(0, ge=0, le=20)
     style: Style | None = None  # (ours) how the conversation is written: data_pipeline/conversation.py
@@ -137,8 +143,6 @@ class Chat(Generation):
             if self.max_tokens not in (None, self.max_completion_tokens):
                 raise ValueError("max_tokens and max_completion_tokens differ: give one of them")
             self.max_tokens = self.max_completion_tokens
-        if self.max_tokens is not None and self.max_tokens < 1:
-            raise ValueError(f"max_tokens={self.max_tokens}: must be at least 1")
         return self
 
 
@@ -171,6 +175,11 @@ def parse(contents: bytes, kind: type[Body]) -> Any:
         raise ApiError(400, f"the body is not JSON: {str(error)[:200]}") from None
     if not isinstance(fields, dict):
         raise ApiError(400, "the body must be a JSON object")
+    if b"\\ud" in contents.lower():
+        try:
+            json.dumps(fields, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ApiError(400, r"the body holds half a character (a lone surrogate, \ud800 to \udfff)") from None
     fields = {
         name: value for name, value in fields.items() if value is not None
     }  # null is how clients leave a field out

@@ -5,6 +5,7 @@ from typing import Any
 
 from data_pipeline import conversation
 from data_pipeline.conversation import Prompt, document_ends
+from data_pipeline.errors import UserError
 from launch.server.answers import TextOffsets, chat_logprobs, completion_logprobs, usage
 from launch.server.asks import Chat, Completion, Message
 from launch.server.errors import ApiError
@@ -15,25 +16,28 @@ Choices = AsyncGenerator[dict[str, Any], None]
 
 
 def completion_prompts(served: Served, ask: Completion) -> list[Prompt]:
-    """The prompts in tokens: a text begins a document, token ids are taken as they are."""
-    prompts = []
+    """The prompts in tokens: a text begins a document, token ids are taken as they are. Raises `ApiError`."""
     tokenizer = served.tokenizer
+    prompts = []
     for prompt in ask.prompt:
-        if isinstance(prompt, str):
-            tokens = [tokenizer.document_start, *tokenizer.encode(prompt)]
-        else:
-            tokens = prompt
-            for token in tokens:
-                if not 0 <= token < tokenizer.vocab_size:
-                    what = f"token {token} is outside the vocabulary of {tokenizer.vocab_size:,}"
-                    raise ApiError(400, f"prompt: {what}", "prompt")
+        try:
+            tokens = [tokenizer.document_start, *tokenizer.encode(prompt)] if isinstance(prompt, str) else prompt
+        except UserError as error:
+            raise ApiError(400, str(error), "prompt") from None
+        for token in tokens:
+            if not 0 <= token < tokenizer.vocab_size:
+                told = f"prompt: token {token} is outside the vocabulary of {tokenizer.vocab_size:,}"
+                raise ApiError(400, told, "prompt")
         prompts.append(Prompt(tuple(tokens), document_ends(tokenizer), ()))
     return prompts
 
 
 def conversation_prompt(served: Served, messages: Sequence[Message], style: conversation.Style | None) -> Prompt:
-    """The messages in tokens."""
-    return conversation.prompt(served.tokenizer, [message.turn() for message in messages], style)
+    """The messages in tokens. Raises `ApiError`."""
+    try:
+        return conversation.prompt(served.tokenizer, [message.turn() for message in messages], style)
+    except UserError as error:
+        raise ApiError(400, str(error), "messages") from None
 
 
 async def completion_choices(
@@ -73,7 +77,8 @@ async def completion_choices(
                 yield choice(sample, text, echoed, None if requests else "length", [])
     async for piece in write(served, requests):
         counts.update(usage(counts["prompt_tokens"], counts["completion_tokens"] + len(piece.new.tokens)))
-        yield choice(piece.choice, piece.text, piece.new, piece.finish_reason, piece.new.tokens)
+        if piece.text or piece.finish_reason or ask.return_token_ids or ask.logprobs is not None:
+            yield choice(piece.choice, piece.text, piece.new, piece.finish_reason, piece.new.tokens)
 
 
 async def chat_choices(served: Served, ask: Chat, prompt: Prompt, counts: dict[str, int]) -> Choices:
@@ -83,6 +88,8 @@ async def chat_choices(served: Served, ask: Chat, prompt: Prompt, counts: dict[s
     requests = engine_requests(served, ask, [prompt], default=served.context, top=ask.top_logprobs)
     async for piece in write(served, requests, strip_start=bool(prompt.stop_strings)):
         counts.update(usage(counts["prompt_tokens"], counts["completion_tokens"] + len(piece.new.tokens)))
+        if not (piece.text or piece.finish_reason or ask.return_token_ids or ask.logprobs):
+            continue
         said = {"content": piece.text} if piece.choice in started else {"role": "assistant", "content": piece.text}
         started.add(piece.choice)
         made = {"index": piece.choice, whole: said, "logprobs": None, "finish_reason": piece.finish_reason}

@@ -8,6 +8,7 @@ import pydantic
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from data_pipeline.errors import UserError
 
@@ -39,6 +40,8 @@ def foreseen(error: Exception) -> ApiError:
             return ApiError(400, str(error))
         case pydantic.ValidationError():
             return wrong_value(error)
+        case ClientDisconnect():
+            return ApiError(499, "the client went away")  # nobody reads it
         case HTTPException():
             return ApiError(
                 error.status_code, f"{HTTPStatus(error.status_code).phrase}: see the README for what is served"
@@ -74,5 +77,5 @@ def answer_errors(app: FastAPI) -> None:
             headers["Retry-After"] = "1"  # seconds
         return JSONResponse(contents(known), known.status, headers)
 
-    for kind in (ApiError, UserError, pydantic.ValidationError, HTTPException, Exception):
+    for kind in (ApiError, UserError, pydantic.ValidationError, ClientDisconnect, HTTPException, Exception):
         app.add_exception_handler(kind, answer)

@@ -50,11 +50,11 @@ def engine_requests(
     where = "messages" if isinstance(ask, Chat) else "prompt"
     for prompt in prompts:
         length = len(prompt.tokens)
-        room = served.context - length
+        room = served.context - length + 1  # the last token need not be read
         if room < 1:
             raise ApiError(
                 400,
-                f"the {where} has {length} tokens, and with an answer it must fit the context of {served.context}",
+                f"the {where} has {length} tokens and the model's context {served.context}: shorten it",
                 where,
                 "context_length_exceeded",
             )

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
+from starlette.requests import ClientDisconnect
 
 from launch.server.answers import event, merge
 from launch.server.asks import Chat, Completion
@@ -21,15 +22,11 @@ async def respond(
 ) -> Response:
     """The choices as a stream or whole. What goes wrong before the first of them is answered with its status."""
     first = await unless_gone(request, anext(choices))
-    if first is None:
-        return Response(status_code=499)  # nobody reads it
     if ask.stream:
         with_usage = bool(ask.stream_options and ask.stream_options.include_usage)
         stream = events(head, first, choices, counts if with_usage else None)
         return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
     merged = await unless_gone(request, collect(first, choices))
-    if merged is None:
-        return Response(status_code=499)
     return JSONResponse(head | {"choices": merged, "usage": counts})
 
 
@@ -61,8 +58,8 @@ async def events(
         await rest.aclose()
 
 
-async def unless_gone(request: Request, work: Awaitable[T]) -> T | None:
-    """The result of the work; None, and the work cancelled, when the client goes away before."""
+async def unless_gone(request: Request, work: Awaitable[T]) -> T:
+    """The result of the work. When the client goes away before, the work is cancelled, and `ClientDisconnect` raised."""
 
     async def gone() -> None:
         while (await request.receive())["type"] != "http.disconnect":
@@ -71,7 +68,9 @@ async def unless_gone(request: Request, work: Awaitable[T]) -> T | None:
     task, watch = asyncio.ensure_future(work), asyncio.ensure_future(gone())
     try:
         await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
-        return task.result() if task.done() else None
+        if not task.done():
+            raise ClientDisconnect
+        return task.result()
     finally:
         task.cancel()
         watch.cancel()
