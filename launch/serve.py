@@ -136,9 +136,9 @@ def serve(models: dict[str, "Served"], listener: socket.socket, api_key: str | N
     finally:
         for engine in engines:
             engine.close()
-    for engine in engines:
-        if engine.failure:
-            raise engine.failure
+        for engine in engines:  # told also when a signal came after it
+            if engine.failure:
+                raise engine.failure
 
 
 if __name__ == "__main__":

@@ -49,11 +49,12 @@ class Generation(Body):
     model: str | None = None  # may be left out where one model is served
     n: int = Field(1, ge=1, le=128)
     max_tokens: int | None = Field(None, ge=1)
-    temperature: float = Field(1.0, ge=0)
-    top_p: float = Field(1.0, gt=0, le=1)
-    top_k: int = Field(0, ge=0)  # (ours)
+    # The engine computes in float32 and int32: what would round to 0 or to infinity there is refused here.
+    temperature: float = Field(1.0, ge=0, le=1000)
+    top_p: float = Field(1.0, ge=1e-6, le=1)
+    top_k: int = Field(0, ge=0, lt=2**31)  # (ours)
     min_p: float = Field(0.0, ge=0, le=1)  # (ours)
-    repetition_penalty: float = Field(1.0, gt=0)  # (ours)
+    repetition_penalty: float = Field(1.0, ge=0.01, le=100)  # (ours)
     stop: list[Stop] = Field([], max_length=4)
     seed: Seed | None = None
     stream: bool = False
@@ -65,6 +66,13 @@ class Generation(Body):
     @classmethod
     def _one_stop(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else value
+
+    @field_validator("temperature")
+    @classmethod
+    def _greedy_or_not(cls, value: float) -> float:
+        if 0 < value < 1e-3:
+            raise ValueError("must be 0 (greedy) or at least 0.001")
+        return value
 
     @model_validator(mode="after")
     def _options_of_a_stream(self) -> Self:
