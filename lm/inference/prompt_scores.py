@@ -20,15 +20,16 @@ def prompt_scores(model: Transformer, tokens: Sequence[int], top: int, *, symbol
     vocabulary count, as in the engine. Any length up to the context, padded to a power of two.
     """
     length = len(tokens)
-    top = min(top, symbols or model.config.vocab_size)
+    # In two sizes, so that programs stay few.
+    most = min(0 if top == 0 else max(20, top), symbols or model.config.vocab_size)
     padded = np.zeros(max(CHUNK, 1 << (length - 1).bit_length()), np.int32)
     padded[:length] = tokens
-    log_p, best, which = jax.device_get(_scores(model, padded, top, symbols))
+    log_p, best, which = jax.device_get(_scores(model, padded, most, symbols))
     log_probs = [float("nan"), *log_p[: length - 1].tolist()]
     alternatives: list[list[Alternative]] = []
     if top:
         pairs = zip(which[: length - 1].tolist(), best[: length - 1].tolist(), strict=True)
-        alternatives = [[], *([Alternative(*pair) for pair in zip(*both, strict=True)] for both in pairs)]
+        alternatives = [[], *([Alternative(*pair) for pair in zip(*both, strict=True)][:top] for both in pairs)]
     return Written(list(tokens), log_probs, log_probs, alternatives)
 
 

@@ -5,6 +5,7 @@ import functools
 import hashlib
 import json
 import pydoc_data.topics
+import tempfile
 import threading
 import time
 import traceback
@@ -15,7 +16,7 @@ from pathlib import Path
 import uvicorn
 
 from data_pipeline.tokenizer import train_tokenizer
-from launch.serve import listen
+from launch.serve import listen, serve
 from launch.server.app import make_app
 from launch.server.engine_thread import EngineThread
 from launch.server.generation import Served
@@ -153,3 +154,10 @@ def save_run(folder: Path) -> None:
     checkpoints.save(0, jax.jit(Transformer, static_argnums=1)(jax.random.key(0), MODEL), {"none": jnp.zeros(1)}, {})
     checkpoints.wait()
     checkpoints.close()
+
+
+if __name__ == "__main__":  # a server without a model, in a process of its own
+    with tempfile.TemporaryDirectory() as temporary:
+        listener = listen("127.0.0.1", 0)
+        print(f"ready at http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
+        serve({"played": played(Path(temporary), slots=16, queue=256)[0]}, listener, None, 5)
