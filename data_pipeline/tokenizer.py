@@ -54,6 +54,10 @@ class Tokenizer(Protocol):
         """Our names (`special_tokens.py`) to ids, as far as this tokenizer has them; always has `DOCUMENT_START`."""
 
     @property
+    def vocabulary(self) -> "Vocabulary":
+        """What every id stands for, with the names of all special tokens, other people's too."""
+
+    @property
     def document_start(self) -> int:
         """The id written before every document."""
 
