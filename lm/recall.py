@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from data_pipeline.school.world import Fact, SchoolConfig, alternatives, build_world, facts, probe
 from data_pipeline.tokenizer import Tokenizer
-from lm.inference.score import continuation_log_probs
+from lm.inference.score import score_continuations
 from lm.model.transformer import Transformer
 
 
@@ -63,7 +63,7 @@ def school_recall(
         if on_progress:
             on_progress(done, len(pairs))
 
-    scores = continuation_log_probs(model, pairs, progress)
+    scores = score_continuations(model, pairs, progress).log_probs
     wins: dict[int, list[list[bool]]] = {}
     at = 0
     for fact, count in zip(asked, counts, strict=True):
