@@ -38,14 +38,7 @@ def school_recall(
     `on_progress(done, total)` counts sentences.
     """
     chance = random.Random(config.seed)
-    by_frequency: dict[int, list[Fact]] = {}
-    for fact in facts(build_world(config)):
-        by_frequency.setdefault(fact.frequency, []).append(fact)
-    asked = [
-        fact
-        for _, group in sorted(by_frequency.items())
-        for fact in chance.sample(group, min(per_frequency, len(group)))
-    ]
+    asked = facts_of_each_frequency(config, per_frequency, chance)
     pairs = []
     counts = []
     for fact in asked:
@@ -79,3 +72,11 @@ def school_recall(
         )
         for frequency, group in sorted(wins.items())
     ]
+
+
+def facts_of_each_frequency(config: SchoolConfig, most: int, chance: random.Random) -> list[Fact]:
+    """At most so many facts of each frequency, those that are never told first."""
+    by_frequency: dict[int, list[Fact]] = {}
+    for fact in facts(build_world(config)):
+        by_frequency.setdefault(fact.frequency, []).append(fact)
+    return [fact for _, group in sorted(by_frequency.items()) for fact in chance.sample(group, min(most, len(group)))]

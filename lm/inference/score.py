@@ -123,9 +123,7 @@ def _score(
         likeliest = jnp.argmax(logits[..., :symbols], axis=-1) == labels
         return jnp.sum(log_p, axis=1, where=mask), jnp.all(likeliest | ~mask, axis=1)
 
-    pieces = tuple(
-        jnp.moveaxis(x.reshape(len(tokens), -1, CHUNK, *x.shape[2:]), 1, 0) for x in (hidden, labels, mask)
-    )
+    pieces = tuple(jnp.moveaxis(x.reshape(len(tokens), -1, CHUNK, *x.shape[2:]), 1, 0) for x in (hidden, labels, mask))
     log_probs, greedy = jax.lax.map(chunk, pieces)
     return jnp.sum(log_probs, axis=0), jnp.all(greedy, axis=0)
 
