@@ -1,7 +1,7 @@
 """Where documents come from: one string names a source, and every source is an iterator of `Document`.
 
     school              the small world of `data_pipeline.school`
-    ciphers             words in secret alphabets, one a document: `data_pipeline.school.ciphers`
+    dictionaries        word pairs, a dictionary of its own in each document: `data_pipeline.school.dictionaries`
     pydoc               the Python language reference, 0.47 MB of English that ships with CPython
     docstrings          the documentation strings of the standard library and of the installed packages
     tfds:NAME[:SPLIT]   a TensorFlow Dataset stored as ArrayRecord (split "train" unless named)
@@ -32,21 +32,21 @@ from data_pipeline.python_docs import (
     language_reference,
     language_reference_fingerprint,
 )
-from data_pipeline.school.ciphers import CIPHERS_VERSION
-from data_pipeline.school.ciphers import documents as cipher_documents
+from data_pipeline.school.dictionaries import DICTIONARIES_VERSION
+from data_pipeline.school.dictionaries import documents as dictionary_documents
 from data_pipeline.school.exposition import SCHOOL_VERSION
 from data_pipeline.school.exposition import documents as school_documents
 from data_pipeline.school.world import SchoolConfig
 from data_pipeline.set_aside import SetAside
 from data_pipeline.tfds_source import read_tfds, read_tfds_rows, tfds_fingerprint
 
-SOURCES = ("school", "ciphers", "pydoc", "docstrings")
+SOURCES = ("school", "dictionaries", "pydoc", "docstrings")
 PREFIXES = {"tfds": "NAME", "paragraphs": "SOURCE"}  # and what stands after the colon
 PARAGRAPHS = "paragraphs:"
 
 
 def read_documents(source: str, *, school: SchoolConfig, set_aside: SetAside) -> Iterator[Document]:
-    """The documents of `source`, always in the same order. `school` matters to "school", and its seed to "ciphers".
+    """The documents of `source`, always in the same order. `school` matters to "school", and its seed to "dictionaries".
 
     Rows that cannot be used go to `set_aside`. Raises `UserError`: at once where the source cannot be found, while
     reading where a compressed file is damaged, and at the end where there was not one document.
@@ -54,8 +54,8 @@ def read_documents(source: str, *, school: SchoolConfig, set_aside: SetAside) ->
     match source:
         case "school":
             documents = school_documents(school)
-        case "ciphers":
-            documents = cipher_documents(school.seed)
+        case "dictionaries":
+            documents = dictionary_documents(school.seed)
         case "pydoc":
             documents = language_reference()
         case "docstrings":
@@ -75,8 +75,8 @@ def source_fingerprint(source: str, *, school: SchoolConfig) -> str:
     match source:
         case "school":
             identity = json.dumps([SCHOOL_VERSION, dataclasses.asdict(school)], sort_keys=True)
-        case "ciphers":
-            identity = json.dumps(["ciphers", CIPHERS_VERSION, school.seed])
+        case "dictionaries":
+            identity = json.dumps(["dictionaries", DICTIONARIES_VERSION, school.seed])
         case "pydoc":
             identity = language_reference_fingerprint()
         case "docstrings":

@@ -100,11 +100,12 @@ def _choices(
             }
         )
     asked = [record for record in records if "correct" in record]
-    estimates = [
-        share("accuracy", [record["correct"] for record in asked]),
-        share("accuracy by bytes", [record["correct_by_bytes"] for record in asked]),
-        share("chance", [1 / len(record["choices"]) for record in asked]),
-    ] * bool(asked)
+    measured = {
+        "accuracy": [record["correct"] for record in asked],
+        "accuracy by bytes": [record["correct_by_bytes"] for record in asked],
+        "chance": [1 / len(record["choices"]) for record in asked],
+    }
+    estimates = [share(metric, hits) for metric, hits in measured.items() if hits]
     return Evaluation(records, estimates, fits.count(False))
 
 
@@ -149,13 +150,11 @@ def _answers(
             )
         records.append({"example": example.where, "prompt": example.prompt, "right": wanted, "samples": samples})
     asked = [record["samples"] for record in records if "samples" in record]
-    means = [sum(one["correct"] for one in samples) / len(samples) for samples in asked]
-    estimates = [share("exact match", means)] * bool(asked)
-    if asked and task.samples > 1:
-        estimates += [
-            share(f"any of {task.samples}", [any(one["correct"] for one in samples) for samples in asked]),
-            share(f"majority of {task.samples}", [_majority(samples) for samples in asked]),
-        ]
+    measured = {"exact match": [sum(one["correct"] for one in samples) / len(samples) for samples in asked]}
+    if task.samples > 1:
+        measured[f"any of {task.samples}"] = [any(one["correct"] for one in samples) for samples in asked]
+        measured[f"majority of {task.samples}"] = [_majority(samples) for samples in asked]
+    estimates = [share(metric, hits) for metric, hits in measured.items() if hits]
     cut_off = sum(one["ended"] == LENGTH for samples in asked for one in samples)
     return Evaluation(records, estimates, fits.count(False), cut_off)
 

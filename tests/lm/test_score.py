@@ -1,5 +1,6 @@
-"""Scores against a slow obvious version: one text at a time, unpadded, a softmax in numpy."""
+"""Scores against a slow obvious version: one text at a time, a softmax in numpy."""
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,10 +12,16 @@ from lm.inference import score
 from lm.inference.score import rolling_log_probs, score_continuations, windows
 
 MODEL = build(small(vocab_size=11, context_length=40))
+FORWARD = jax.jit(lambda tokens: MODEL(tokens)[0][0])
+
+
+def logits_of(tokens: list[int]) -> np.ndarray:
+    """At each of at most 40 tokens: they cannot see the padding that comes after them."""
+    return np.asarray(FORWARD(np.array([tokens + [0] * (40 - len(tokens))])), np.float64)[: len(tokens)]
 
 
 def slowly(prompt: list[int], continuation: list[int], symbols: int | None = None) -> tuple[float, bool]:
-    logits = np.asarray(MODEL(np.array([[*prompt, *continuation][:-1]]))[0][0], np.float64)
+    logits = logits_of([*prompt, *continuation][:-1])
     total, greedy = 0.0, True
     for at, token in enumerate(continuation, len(prompt) - 1):
         total += logits[at, token] - np.log(np.exp(logits[at]).sum())
@@ -43,7 +50,7 @@ def test_scores_do_not_depend_on_neighbours_and_padding(monkeypatch, dispatch):
 def test_what_greedy_decoding_writes_is_greedy_and_one_other_token_is_not():
     tokens = [3]
     for _ in range(20):
-        tokens.append(int(np.asarray(MODEL(np.array([tokens]))[0])[0, -1, :3].argmax()))
+        tokens.append(int(logits_of(tokens)[-1, :3].argmax()))
     other = [*tokens[:-1], (tokens[-1] + 1) % 3]
     pairs = [(tokens[:1], tokens[1:]), (tokens[:5], tokens[5:]), (other[:1], other[1:])]
     assert score_continuations(MODEL, pairs, symbols=3).greedy.tolist() == [True, True, False]

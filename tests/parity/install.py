@@ -1,4 +1,4 @@
-"""Install PyTorch, transformers and lm-eval, which the parity tests compare with, or say loudly why not. `make parity` runs it.
+"""Install PyTorch, transformers and lm-eval for the parity tests, or say loudly why not. `make parity` runs it.
 
 They are not in requirements.lock: nothing but these tests needs them, and on Linux the package index has PyTorch with
 gigabytes of CUDA libraries, which nobody should get by asking for tests. So pip is first asked what it would install.
@@ -9,7 +9,8 @@ import json
 import subprocess
 import sys
 
-PACKAGES = ("torch==2.13.0", "transformers==5.23.0", "lm-eval==0.4.13")
+# accelerate is what the `hf` model of lm-eval asks for besides.
+PACKAGES = ("torch==2.13.0", "transformers==5.23.0", "accelerate==1.15.0", "lm-eval==0.4.13")
 ACCELERATOR = ("nvidia", "cuda", "triton")  # what names of CUDA's parts begin with
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
 
@@ -22,8 +23,8 @@ def main() -> int:
     reason = why_not()
     if reason:
         print(
-            f"PARITY SKIPPED: {reason}. Install PyTorch's CPU build (https://pytorch.org/get-started), transformers and "
-            "lm-eval into .venv by hand, then run make parity again.",
+            f"PARITY SKIPPED: {reason}. Install PyTorch's CPU build (https://pytorch.org/get-started) and "
+            f"{', '.join(PACKAGES[1:])} into .venv by hand, then run make parity again.",
             flush=True,
         )
         return 0

@@ -18,7 +18,24 @@ from data_pipeline.errors import UserError  # noqa: E402
 from data_pipeline.tokenizer import load_tokenizer  # noqa: E402
 from launch.lm_eval_adapter import HarnessModel, run_harness  # noqa: E402
 
-WORDS = "the a cat dog bird sees hears likes green small old tree house and . ?".split()
+WORDS = [
+    "the",
+    "a",
+    "cat",
+    "dog",
+    "bird",
+    "sees",
+    "hears",
+    "likes",
+    "green",
+    "small",
+    "old",
+    "tree",
+    "house",
+    "and",
+    ".",
+    "?",
+]
 TASKS = {
     "local_choice": """
 output_type: multiple_choice
