@@ -19,77 +19,22 @@ from data_pipeline.document import Document
 DICTIONARIES_VERSION = 1
 """Raised whenever the same seed would give other documents."""
 
-WORDS = tuple(
-    [
-        "apple",
-        "boat",
-        "bread",
-        "child",
-        "cloud",
-        "door",
-        "egg",
-        "field",
-        "fire",
-        "fish",
-        "garden",
-        "hand",
-        "hat",
-        "horse",
-        "house",
-        "king",
-        "lamp",
-        "milk",
-        "moon",
-        "road",
-        "rain",
-        "river",
-        "salt",
-        "ship",
-        "snow",
-        "star",
-        "stone",
-        "table",
-        "tree",
-        "water",
-        "wind",
-        "wolf",
-    ]
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+WORDS = _words(
+    """
+    apple boat bread child cloud door egg field fire fish garden hand hat horse house king lamp milk moon road
+    rain river salt ship snow star stone table tree water wind wolf
+    """
 )
-TRANSLATIONS = tuple(
-    [
-        "bado",
-        "deka",
-        "fimo",
-        "gulu",
-        "kelu",
-        "lomi",
-        "mira",
-        "nuto",
-        "pesa",
-        "riko",
-        "sabe",
-        "tomi",
-        "vadu",
-        "zeno",
-        "bilu",
-        "dara",
-        "fope",
-        "gisa",
-        "kuma",
-        "lavi",
-        "meto",
-        "nira",
-        "poku",
-        "rede",
-        "sivo",
-        "tula",
-        "vobe",
-        "zami",
-        "bune",
-        "doli",
-        "fega",
-        "gavo",
-    ]
+TRANSLATIONS = _words(
+    """
+    bado deka fimo gulu kelu lomi mira nuto pesa riko sabe tomi vadu zeno bilu dara fope gisa kuma lavi meto nira
+    poku rede sivo tula vobe zami bune doli fega gavo
+    """
 )
 ENTRIES = 8  # of a dictionary
 LINES = 20  # of a document: 61 tokens with the one that starts it, nearly a row of 64

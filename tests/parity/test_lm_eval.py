@@ -172,12 +172,12 @@ def test_greedy_texts_are_the_same(both, folder):
 
 def test_the_harness_runs_and_its_results_are_kept(both, folder, tmp_path, capsys):
     ours = both[0]
-    run_harness(ours.model, ours.text_tokenizer, 7, tmp_path, ["local_choice", "local_generate"], str(folder), 5)
+    run_harness(ours.model, ours.text_tokenizer, 7, tmp_path, ["local_choice", "local_generate"], str(folder), 11)
     told = capsys.readouterr()
     assert "local_choice" in told.out
     assert "that lost their beginning" in told.err
     assert json.loads((tmp_path / "lm_eval.json").read_text())["step"] == 7
-    assert len((tmp_path / "lm_eval-local_choice.jsonl").read_text().splitlines()) == 5
+    assert len((tmp_path / "lm_eval-local_choice.jsonl").read_text().splitlines()) == 11
     with pytest.raises(UserError, match="the harness knows no task nothing"):
         run_harness(ours.model, ours.text_tokenizer, 7, tmp_path, ["nothing"], str(folder), 5)
     with pytest.raises(UserError, match="is no folder"):
