@@ -35,7 +35,7 @@ from lm.inference.sampling import Sampling
 from lm.inference.score import rolling_log_probs, score_continuations
 from lm.model.transformer import Transformer
 
-SAMPLING = ("temperature", "top_k", "top_p")
+SAMPLING = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
 
 
 class HarnessModel(TemplateLM):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from data_pipeline.document import Document
 from data_pipeline.school.world import SchoolConfig
 from data_pipeline.set_aside import SetAside
 from data_pipeline.sources import read_documents
@@ -51,7 +52,7 @@ def _texts(
     task: Task, model: Transformer, tokenizer: Tokenizer, set_aside: SetAside, on_progress: Progress | None
 ) -> Evaluation:
     """Bits per byte, each document read in windows that overlap by half."""
-    documents = []
+    documents: list[Document] = []
     for document in read_documents(task.source, school=SchoolConfig(), set_aside=set_aside):
         if task.limit and len(documents) == task.limit:
             break
@@ -119,7 +120,7 @@ def _answers(
         Request(
             tuple(prompt),
             task.max_tokens,
-            Sampling(task.temperature),
+            Sampling(temperature=task.temperature),
             seed=(task.seed + number) % 2**32,
             samples=task.samples,
             stop_tokens=(tokenizer.document_start,),

@@ -12,7 +12,7 @@ from lm.inference import score
 from lm.inference.score import rolling_log_probs, score_continuations, windows
 
 MODEL = build(small(vocab_size=11, context_length=40))
-FORWARD = jax.jit(lambda tokens: MODEL(tokens)[0][0])
+FORWARD = jax.jit(lambda tokens: MODEL.logits(MODEL.hidden(tokens)[0])[0])
 
 
 def logits_of(tokens: list[int]) -> np.ndarray:
