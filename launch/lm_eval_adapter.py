@@ -2,7 +2,8 @@
 
 `launch.evaluate --lm_eval_tasks=... [--lm_eval_include=DIR]` runs it. The harness makes the prompts and the metrics, as it does
 for every model; here are the three things that it wants of one. Its `hf` model gives the same log-probabilities and greedy
-texts for the same weights where its tokenizer writes a start token (`add_bos_token=True`); see tests/parity/test_lm_eval.py.
+texts for the same weights where its tokenizer writes a start token (`add_bos_token=True`; False for rolling, where it would
+write two): see tests/parity/test_lm_eval.py.
 
 A text that is longer than the context loses its beginning, as in the harness's own models. How many did is told at the end.
 """
@@ -13,6 +14,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from data_pipeline.errors import UserError
+
 try:
     from lm_eval import simple_evaluate
     from lm_eval.api.instance import Instance
@@ -21,11 +24,8 @@ try:
     from lm_eval.tasks import TaskManager
     from lm_eval.utils import make_table
 except ModuleNotFoundError as missing:
-    from data_pipeline.errors import UserError
-
     raise UserError(f'the evaluation harness needs {missing.name}: pip install "lm-eval==0.4.13"') from None
 
-from data_pipeline.errors import UserError
 from data_pipeline.tokenizer import Tokenizer
 from lm.evaluation.evaluate import completion_text
 from lm.inference.engine import Engine
@@ -63,7 +63,9 @@ class HarnessModel(TemplateLM):
         return start + self.text_tokenizer.encode(string)
 
     def _loglikelihood_tokens(
-        self, requests: list[tuple[tuple[str, str], list[int], list[int]]], **_: Any
+        self,
+        requests: list[tuple[tuple[str, str], list[int], list[int]]],
+        **kwargs: Any,  # noqa: ARG002
     ) -> list[tuple[float, bool]]:
         pairs = []
         for (_, continuation), prompt, tokens in requests:
@@ -84,7 +86,7 @@ class HarnessModel(TemplateLM):
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:  # noqa: ARG002
         """Texts up to the first of the stop strings, the end of the document, or `max_gen_toks`."""
-        asked = [self._request(*request.args, number) for number, request in enumerate(requests)]
+        asked = [self._request(request.args[0], request.args[1], number) for number, request in enumerate(requests)]
         engine = Engine(self.model, symbols=self.text_tokenizer.vocab_size, token_bytes=self.text_tokenizer.token_bytes)
         return [
             completion_text(completions[0], self.text_tokenizer, request.stop_strings)

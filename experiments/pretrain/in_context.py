@@ -1,4 +1,19 @@
-"""Learning in context: accuracy against the number of shots (map row 8)."""
+"""Learning in context: accuracy against the number of shots, on rules that no training document had (map row 8).
+
+    python -m launch.train --config=experiments/pretrain/in_context.py --workdir=runs/in_context
+    python -m launch.in_context --workdir=runs/in_context
+
+Each document has a dictionary of its own (`data_pipeline/school/dictionaries.py`): a word's translation can be known only from
+a line above. Measured (one seed, two CPU cores; 0.5 million parameters, 8,000 steps of 1,024 tokens; 500 questions for each
+number of shots, about dictionaries that are held out; 95% intervals):
+
+    shots           0               1               2               4               8               16
+    right           3.4% (2 to 5)   14.0% (11, 17)  29.8% (26, 34)  41.4% (37, 46)  56.6% (52, 61)  64.6% (60, 69)
+    best possible   3.1%            12.7%           29.0%           42.7%           68.4%           89.8%
+
+Without a shot it guesses one translation of 32. Among few lines it finds the word again nearly always; among many it still
+misses some, and its validation loss was falling when the run ended.
+"""
 
 from data_pipeline.prepare import DocumentsConfig
 from lm.experiment import CheckpointConfig, EvaluateConfig, Experiment, SampleConfig

@@ -1,12 +1,16 @@
 """The program: tasks of every kind asked of a small run, what it writes, and what it says about what it could not ask."""
 
+import importlib
 import json
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from programs import run
+
+from data_pipeline.errors import UserError
 
 CHOICE = "--config=experiments/evaluate/choice.py"
 GSM8K = "--config=experiments/evaluate/gsm8k.py"
@@ -154,3 +158,10 @@ def test_a_task_that_fits_nowhere_says_so(workdir, tmp_path):
     code, output = evaluate(workdir, CHOICE, source)
     assert code == 0, output
     assert "1 of 1 prompts do not fit" in output
+
+
+def test_without_the_harness_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "lm_eval", None)
+    monkeypatch.delitem(sys.modules, "launch.lm_eval_adapter", raising=False)
+    with pytest.raises(UserError, match=r"needs lm_eval: pip install"):
+        importlib.import_module("launch.lm_eval_adapter")
