@@ -27,6 +27,7 @@ LM = [
     "inference",
     "recall",
     "recitation",
+    "evaluation",
     "pretraining",
 ]
 
