@@ -4,18 +4,24 @@ Each holds the model, the optimizer's state and a JSON of everything else a run 
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
+from jax.sharding import SingleDeviceSharding
 from orbax.checkpoint import checkpoint_managers as managers
 
 from data_pipeline.errors import UserError
 from lm import processes
+from lm.sharding import path_name
+
+# What Orbax holds in memory of parameters that lie in mapped files: pieces of this size, and so much before it writes.
+PIECE_BYTES, BUFFER_BYTES = 2**24, 2**26
 
 
 class Checkpoints:
@@ -129,17 +135,57 @@ def restore_model(directory: Path, model: Any, step: int | None = None) -> tuple
 
     Raises `UserError` when there is no such checkpoint or it cannot be read.
     """
-    if not directory.is_dir():
-        raise UserError(f"no checkpoints in {directory}: train first, or give another --workdir")
+    step = find_step(directory, step)
     with ocp.CheckpointManager(directory.absolute()) as manager:
-        steps = sorted(manager.all_steps())
-        if not steps or (step is not None and step not in steps):
-            raise UserError(f"no checkpoint {'' if step is None else step} in {directory}: there are {steps or 'none'}")
-        step = steps[-1] if step is None else step
         try:
             return manager.restore(step, args=ocp.args.Composite(model=ocp.args.StandardRestore(model)))["model"], step
         except Exception as error:
             raise UserError(f"checkpoint {step} in {directory} cannot be read ({_first_line(error)})") from error
+
+
+def find_step(directory: Path, step: int | None) -> int:
+    """`step`, or if it is None that of the newest checkpoint. Raises `UserError` when there is no such checkpoint."""
+    if not directory.is_dir():
+        raise UserError(f"no checkpoints in {directory}: train first, or give another --workdir")
+    with ocp.CheckpointManager(directory.absolute()) as manager:
+        steps = sorted(manager.all_steps())
+    if not steps or (step is not None and step not in steps):
+        raise UserError(f"no checkpoint {'' if step is None else step} in {directory}: there are {steps or 'none'}")
+    return steps[-1] if step is None else step
+
+
+def save_parameters(directory: Path, model: Any) -> None:
+    """A checkpoint of step 0 with nothing but parameters, whose arrays are NumPy's and may be mapped files.
+
+    On a CPU, JAX takes mapped arrays as they are, and Orbax writes them piece by piece: neither holds the model in memory.
+    """
+    cpu = jax.devices("cpu")[0]
+    arrays = jax.tree.map(lambda x: jax.device_put(x, cpu), model)
+    pieces = jax.tree.map(lambda _: ocp.SaveArgs(chunk_byte_size=PIECE_BYTES), arrays)
+    save = ocp.args.PyTreeSave(arrays, save_args=pieces, ocdbt_target_data_file_size=BUFFER_BYTES)
+    options = ocp.CheckpointManagerOptions(enable_async_checkpointing=False, create=True)
+    with ocp.CheckpointManager(directory.absolute(), options=options) as manager:
+        manager.save(0, args=ocp.args.Composite(model=save))
+
+
+def read_parameters(
+    directory: Path, model: Any, step: int | None = None
+) -> tuple[Iterator[tuple[str, np.ndarray]], int]:
+    """The parameters of `step` (None: the newest) one by one, each with its dotted path, and that step.
+
+    `model` gives shapes and dtypes. Raises `UserError` as `restore_model` does.
+    """
+    cpu = SingleDeviceSharding(jax.devices("cpu")[0])
+    paths, structure = jax.tree_util.tree_flatten_with_path(model)
+    step = find_step(directory, step)
+
+    def one(number: int) -> np.ndarray:
+        leaves = [ocp.PLACEHOLDER] * len(paths)
+        leaves[number] = jax.ShapeDtypeStruct(paths[number][1].shape, paths[number][1].dtype, sharding=cpu)
+        restored, _ = restore_model(directory, jax.tree.unflatten(structure, leaves), step)
+        return np.asarray(jax.tree.leaves(restored)[number])
+
+    return ((path_name(path), one(number)) for number, (path, _) in enumerate(paths)), step
 
 
 @jax.jit
