@@ -175,17 +175,26 @@ def read_parameters(
 
     `model` gives shapes and dtypes. Raises `UserError` as `restore_model` does.
     """
-    cpu = SingleDeviceSharding(jax.devices("cpu")[0])
-    paths, structure = jax.tree_util.tree_flatten_with_path(model)
     step = find_step(directory, step)
+    leaves, structure = jax.tree_util.tree_flatten_with_path(model)
+    on_cpu = ocp.ArrayRestoreArgs(sharding=SingleDeviceSharding(jax.devices("cpu")[0]))
 
-    def one(number: int) -> np.ndarray:
-        leaves = [ocp.PLACEHOLDER] * len(paths)
-        leaves[number] = jax.ShapeDtypeStruct(paths[number][1].shape, paths[number][1].dtype, sharding=cpu)
-        restored, _ = restore_model(directory, jax.tree.unflatten(structure, leaves), step)
-        return np.asarray(jax.tree.leaves(restored)[number])
+    def read() -> Iterator[tuple[str, np.ndarray]]:
+        with ocp.CheckpointManager(directory.absolute()) as manager:
+            for number, (path, leaf) in enumerate(leaves):
+                wanted = jax.tree.unflatten(
+                    structure, [*[ocp.PLACEHOLDER] * number, leaf, *[ocp.PLACEHOLDER] * (len(leaves) - number - 1)]
+                )
+                asked = ocp.args.PyTreeRestore(wanted, restore_args=jax.tree.map(lambda _: on_cpu, wanted))
+                try:
+                    restored = manager.restore(step, args=ocp.args.Composite(model=asked))["model"]
+                except Exception as error:
+                    raise UserError(
+                        f"checkpoint {step} in {directory} cannot be read ({_first_line(error)})"
+                    ) from error
+                yield path_name(path), np.asarray(jax.tree.leaves(restored)[number])
 
-    return ((path_name(path), one(number)) for number, (path, _) in enumerate(paths)), step
+    return read(), step
 
 
 @jax.jit

@@ -180,9 +180,9 @@ class Run:
         shardings = jax.tree.map(lambda x: x.sharding, abstract)
         self.state: TrainState
         if restored is None and config.start_from:
-            model, step = restore_model(Path(config.start_from).expanduser() / "checkpoints", abstract.model)
+            model, at = restore_model(Path(config.start_from).expanduser() / "checkpoints", abstract.model)
             self.state = TrainState(model, jax.jit(optimizer.init, out_shardings=shardings.optimizer)(model))
-            print(f"starting from {config.start_from} at step {step}", flush=True)
+            print(f"starting from {config.start_from} at step {at}", flush=True)
         elif restored is None:
             init = partial(init_state, config=config, optimizer=optimizer)
             self.state = jax.jit(init, out_shardings=shardings)(jax.random.key(config.seed))

@@ -92,7 +92,8 @@ def _leave_out_copy(tensors: SafetensorsFolder, embedding: str, head: str) -> No
     if head not in tensors.shapes or tensors.shapes[head] != tensors.shapes.get(embedding):
         return  # if it is there, it will be told as a tensor without a place
     for start in range(0, tensors.shapes[head][0], ROWS):
-        if not np.array_equal(*(tensors.rows(name, start, start + ROWS) for name in (head, embedding))):
+        block, other = (tensors.rows(name, start, start + ROWS) for name in (head, embedding))
+        if not np.array_equal(block, other):
             raise UserError(
                 f"{head} differs from {embedding}, though config.json ties them: tie_word_embeddings is wrong"
             )

@@ -51,8 +51,8 @@ class SafetensorsFolder:
         return self._shards[name].get_tensor(name)
 
     def rows(self, name: str, start: int, stop: int) -> np.ndarray:
-        """Some rows of a tensor."""
-        return self._shards[name].get_slice(name)[start:stop]
+        """Some rows of a tensor, as many as there are."""
+        return self._shards[name].get_slice(name)[start : min(stop, self.shapes[name][0])]
 
 
 def _files(folder: Path) -> dict[Path, set[str]]:
