@@ -5,6 +5,7 @@ The format is 8 bytes of header length, a JSON header that says where each tenso
 
 import json
 import os
+import shutil
 import struct
 from pathlib import Path
 from typing import Any
@@ -80,10 +81,15 @@ def create_safetensors(
 ) -> dict[str, np.ndarray]:
     """Files of the right size and headers for tensors of these shapes, which are returned to be written to, mapped.
 
-    A shard holds at most `shard_bytes`, or one tensor. Raises `OSError` when the disk has no room for all of them.
+    A shard holds at most `shard_bytes`, or one tensor. Raises `UserError` when the disk has no room for all of them.
     """
     code, numpy_dtype = DTYPES[dtype]
     size = {name: int(np.prod(shape, dtype=np.int64)) * numpy_dtype.itemsize for name, shape in shapes.items()}
+    room = shutil.disk_usage(folder).free
+    if sum(size.values()) > room:
+        raise UserError(
+            f"{folder.parent} has room for {room:,} bytes and the release takes {sum(size.values()):,}: free some"
+        )
     shards: list[list[str]] = [[]]
     for name in shapes:
         if shards[-1] and sum(size[other] for other in shards[-1]) + size[name] > shard_bytes:
@@ -104,7 +110,7 @@ def create_safetensors(
         with (folder / file).open("wb") as output:
             output.write(struct.pack("<Q", len(text)) + text)
             output.flush()
-            # Writing to a mapped file for which the disk has no room kills the process: take the room now.
+            # Writing to a mapped file for which the disk has no room left kills the process: take the room now.
             os.posix_fallocate(output.fileno(), 0, 8 + len(text) + end)
         data = np.memmap(folder / file, np.uint8, "r+", offset=8 + len(text))
         for name in names:

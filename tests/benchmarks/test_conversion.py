@@ -8,7 +8,9 @@ from conversion import measure
 pytest.importorskip("safetensors", reason='needs pip install "trivium[convert]"')
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="private memory is read from /proc, which only Linux has")
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="private memory is read from /proc, which only Linux has"
+)
 def test_memory_of_a_conversion(tmp_path):
     sizes = measure(tmp_path, 300)
     print(sizes)
