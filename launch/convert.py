@@ -62,7 +62,7 @@ def main(_: list[str]) -> None:
 
 def take_in(source: Path, tokenizer: Path | None, workdir: Path) -> None:
     """Make a run's folder of a release."""
-    from launch.start_from import CONVERTED, model_flags
+    from launch.start_from import CONVERTED
     from lm.experiment import Experiment, check_experiment
     from lm.interop.parameters import import_parameters
     from lm.interop.releases import import_tokenizer, open_release
@@ -80,7 +80,7 @@ def take_in(source: Path, tokenizer: Path | None, workdir: Path) -> None:
         write_json(folder / CONVERTED, {"from": str(source.absolute()), "format": release.format})
     print(f"wrote {workdir}")
     print(f"let it write: python -m launch.generate --workdir={workdir}")
-    print(f"train on: python -m launch.train --config=... --config.start_from={workdir} {model_flags(release.config)}")
+    print(f"train on: python -m launch.train --config=... --config.start_from={workdir}")
 
 
 def give_out(workdir: Path, step: int | None, target: Path) -> None:

@@ -29,8 +29,9 @@ def check_start(experiment: Experiment) -> None:
     free = FREE if there.positions == "learned" else (*FREE, "context_length")
     differ = differences(_fixed(there, free), _fixed(experiment.model, free), "model.")
     if differ:
-        flags = model_flags(there, experiment.model)
-        raise UserError(f"start_from={experiment.start_from} holds another model ({'; '.join(differ)}): set {flags}")
+        mine, its = _flags(experiment.model, free), _flags(there, free)
+        change = " ".join(f"--config.model.{name}={value}" for name, value in its.items() if value != mine[name])
+        raise UserError(f"start_from={experiment.start_from} holds another model ({'; '.join(differ)}): set {change}")
 
 
 def _fixed(config: ModelConfig, free: tuple[str, ...]) -> dict[str, Any]:
@@ -38,18 +39,12 @@ def _fixed(config: ModelConfig, free: tuple[str, ...]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name not in free}
 
 
-def model_flags(config: ModelConfig, other: ModelConfig | None = None) -> str:
-    """The flags that turn another model's config (by default the default one) into this one's, but for how it is run."""
-    mine, theirs = _flat(config), _flat(other or ModelConfig())
-    return " ".join(
-        f"--config.model.{name}={value}" for name, value in mine.items() if theirs[name] != value and name not in FREE
-    )
-
-
-def _flat(config: ModelConfig) -> dict[str, Any]:
-    values = dataclasses.asdict(config)
+def _flags(config: ModelConfig, free: tuple[str, ...]) -> dict[str, Any]:
+    """Values as they are written after `--config.model.KEY=` in a shell."""
+    values = _fixed(config, free)
     scaling = {f"rope_scaling.{name}": value for name, value in values.pop("rope_scaling").items()}
-    return {**values, "windows": repr(str(config.windows).replace(" ", "")), **scaling}
+    windows = ",".join(map(str, config.windows))
+    return {**values, "windows": f"'({windows},)'", **scaling}
 
 
 def with_its_tokenizer(experiment: Experiment, workdir: Path) -> DocumentsConfig:

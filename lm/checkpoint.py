@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
-from jax.sharding import SingleDeviceSharding
 from orbax.checkpoint import checkpoint_managers as managers
 
 from data_pipeline.errors import UserError
@@ -164,7 +163,9 @@ def save_parameters(directory: Path, model: Any) -> None:
     pieces = jax.tree.map(lambda _: ocp.SaveArgs(chunk_byte_size=PIECE_BYTES), arrays)
     save = ocp.args.PyTreeSave(arrays, save_args=pieces, ocdbt_target_data_file_size=BUFFER_BYTES)
     options = ocp.CheckpointManagerOptions(enable_async_checkpointing=False, create=True)
-    with ocp.CheckpointManager(directory.absolute(), options=options) as manager:
+    largest = max(x.nbytes for x in jax.tree.leaves(arrays))  # under way at a time; Orbax takes no fewer
+    handler = ocp.PyTreeCheckpointHandler(save_concurrent_gb=(largest + 1) / 1e9)
+    with ocp.CheckpointManager(directory.absolute(), options=options, item_handlers={"model": handler}) as manager:
         manager.save(0, args=ocp.args.Composite(model=save))
 
 
@@ -177,22 +178,24 @@ def read_parameters(
     """
     step = find_step(directory, step)
     leaves, structure = jax.tree_util.tree_flatten_with_path(model)
-    on_cpu = ocp.ArrayRestoreArgs(sharding=SingleDeviceSharding(jax.devices("cpu")[0]))
+    as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)
 
     def read() -> Iterator[tuple[str, np.ndarray]]:
         with ocp.CheckpointManager(directory.absolute()) as manager:
             for number, (path, leaf) in enumerate(leaves):
-                wanted = jax.tree.unflatten(
-                    structure, [*[ocp.PLACEHOLDER] * number, leaf, *[ocp.PLACEHOLDER] * (len(leaves) - number - 1)]
-                )
-                asked = ocp.args.PyTreeRestore(wanted, restore_args=jax.tree.map(lambda _: on_cpu, wanted))
+                one = [ocp.PLACEHOLDER] * len(leaves)
+                one[number] = leaf
+                wanted = jax.tree.unflatten(structure, one)
+                asked = ocp.args.PyTreeRestore(wanted, restore_args=jax.tree.map(lambda _: as_numpy, wanted))
                 try:
                     restored = manager.restore(step, args=ocp.args.Composite(model=asked))["model"]
                 except Exception as error:
                     raise UserError(
                         f"checkpoint {step} in {directory} cannot be read ({_first_line(error)})"
                     ) from error
-                yield path_name(path), np.asarray(jax.tree.leaves(restored)[number])
+                kept = [jax.tree.leaves(restored)[number]]
+                del restored  # so that only the caller has it, and may let it go before the next is read
+                yield path_name(path), kept.pop()
 
     return read(), step
 

@@ -101,6 +101,8 @@ class GGUFFile:
     def tokenizer_json(self) -> str:
         """Its vocabulary as a tokenizer.json. Raises `UserError` for a kind that is not supported."""
         kind = self._fields.get("tokenizer.ggml.model")
+        if kind not in ("gpt2", "llama"):
+            raise UserError(f"{self.path}: tokenizers of type {kind!r} are not supported: gpt2 and llama are")
         try:
             tokens: list[str] = self._fields["tokenizer.ggml.tokens"]
             types: list[int] = self._fields["tokenizer.ggml.token_type"]
@@ -108,18 +110,16 @@ class GGUFFile:
                 special = [token for token, type_ in enumerate(types) if type_ not in (NORMAL_TYPE, UNUSED_TYPE)]
                 merges = self._fields["tokenizer.ggml.merges"]
                 return from_byte_level(tokens, merges, special, self._fields["tokenizer.ggml.pre"])
-            if kind == "llama":
-                kinds = {NORMAL_TYPE: NORMAL, UNUSED_TYPE: NORMAL, BYTE_TYPE: BYTE}
-                scores = self._fields["tokenizer.ggml.scores"]
-                return from_pieces(
-                    [
-                        Piece(text.replace(SPACE_MARK, " "), score, kinds.get(type_, CONTROL))
-                        for text, score, type_ in zip(tokens, scores, types, strict=True)
-                    ]
-                )
+            kinds = {NORMAL_TYPE: NORMAL, UNUSED_TYPE: NORMAL, BYTE_TYPE: BYTE}
+            scores = self._fields["tokenizer.ggml.scores"]
         except KeyError as error:
             raise UserError(f"{self.path} has no {error.args[0]!r}, which its tokenizer needs") from None
-        raise UserError(f"{self.path}: tokenizers of type {kind!r} are not supported: gpt2 and llama are")
+        return from_pieces(
+            [
+                Piece(text.replace(SPACE_MARK, " "), score, kinds.get(type_, CONTROL))
+                for text, score, type_ in zip(tokens, scores, types, strict=True)
+            ]
+        )
 
     @property
     def chat_template(self) -> str | None:

@@ -85,6 +85,7 @@ def export_parameters(
             for place, layer in zip(where[parameter], layers, strict=True):
                 place.view(tensors[place.name])[...] = layer
                 progress.update(layer.nbytes)
+            del x, layers, layer  # before the next is read
     return step
 
 

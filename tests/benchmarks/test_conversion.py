@@ -12,9 +12,8 @@ pytest.importorskip("safetensors", reason='needs pip install "trivium[convert]"'
     not sys.platform.startswith("linux"), reason="private memory is read from /proc, which only Linux has"
 )
 def test_memory_of_a_conversion(tmp_path):
-    sizes = measure(tmp_path, 300)
+    sizes = measure(tmp_path, 500)
     print(sizes)
-    assert sizes["the model"] > 250
+    assert sizes["the model"] > 3.5 * sizes["largest parameter"]
     for direction in ("in", "out"):
-        assert 0 < sizes[f"peak of memory, {direction}"] < 2.5 * sizes["largest parameter"]
-        assert sizes[f"peak of memory, {direction}"] < 0.8 * sizes["the model"]
+        assert 0 < sizes[f"peak of memory, {direction}"] < 3.3 * sizes["largest parameter"]

@@ -76,7 +76,7 @@ def write_gguf(path, kind: str, architecture: str = "llama", **more) -> dict[str
 
 @pytest.mark.parametrize(
     ("kind", "error"),
-    [("F32", 0), ("F16", 5e-4), ("BF16", 4e-3), ("Q8_0", 5e-3), ("Q5_0", 0.04), ("Q4_0", 0.08), ("Q4_1", 0.08)],
+    [("F32", 0), ("F16", 5e-4), ("BF16", 4e-3), ("Q8_0", 0.01), ("Q5_0", 0.06), ("Q4_0", 0.12), ("Q4_1", 0.12)],
 )
 def test_gguf_tensors_are_what_they_were_made_of(tmp_path, kind, error):
     original = write_gguf(tmp_path / "a.gguf", kind)
@@ -123,7 +123,7 @@ def test_files_that_we_create_are_read_by_safetensors(tmp_path, dtype, shard_byt
         mapped[name][...] = x
     del mapped
     files = sorted(tmp_path.glob("*.safetensors"))
-    assert len(files) == (1 if shard_bytes > 300 else 3 if dtype == "bfloat16" else 4)
+    assert len(files) == (1 if shard_bytes > 300 else 3)
     theirs = {name: x for file in files for name, x in safetensors_numpy.load_file(file).items()}
     assert theirs.keys() == made.keys()
     assert all(np.array_equal(theirs[name], x) and theirs[name].dtype == x.dtype for name, x in made.items())

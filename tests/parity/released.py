@@ -68,7 +68,8 @@ def release(name: str, folder: Path, shard_size: str = "5GB", dtype: str = "floa
     model = random_weights(RELEASES[name]).to(getattr(torch, dtype))
     with torch.no_grad():
         for embedding in (module for module in model.modules() if isinstance(module, torch.nn.Embedding)):
-            embedding.weight *= 10  # so that a greedy text does not repeat one token
+            # So that a greedy text does not repeat one token: what is read must outweigh the biases, the position the token.
+            embedding.weight *= 40 if embedding.weight.shape[0] != V else 10
     model.save_pretrained(folder, max_shard_size=shard_size)
     text = from_byte_level([*BYTE_OF, "<|endoftext|>"], [], [256], "gpt-2")
     (folder / "tokenizer.json").write_text(text)
@@ -89,6 +90,7 @@ def our_logits(model: Transformer, ids: np.ndarray) -> np.ndarray:
 
 
 def their_greedy(model: "transformers.PreTrainedModel", prompt: list[int], count: int = 64) -> list[int]:
+    model.generation_config.eos_token_id = None  # what the settings leave out is taken from here
     settings = transformers.GenerationConfig(do_sample=False, max_new_tokens=count, pad_token_id=0, eos_token_id=None)
     with torch.no_grad():
         ids = model.generate(torch.tensor([prompt]), generation_config=settings)

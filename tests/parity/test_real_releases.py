@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from peers import torch, transformers
-from released import our_greedy, our_logits, their_greedy, their_logits
+from released import our_greedy, our_logits, their_greedy, their_logits, with_config
 
 from launch.convert import give_out, take_in
 from launch.workdir import load_model
 
 STORIES = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "weights" / "stories260K"
 LOGITS = 1e-4
+TEXT = "A textbook holds three things: exposition, worked examples, and practice problems with 24 answers at the back."
 
 
 def stories_by_hand() -> "transformers.PreTrainedModel":
@@ -103,19 +104,25 @@ def smollm2() -> Path:
 
 def test_smollm2(tmp_path):
     file = smollm2()
+    torch.set_num_threads(os.cpu_count() or 1)
     theirs = transformers.AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
     take_in(file, None, tmp_path / "run")
     ours, tokenizer, _ = load_model(tmp_path / "run")
-    ids = np.random.default_rng(0).integers(0, 49_152, (1, 100), np.int32)
-    logits = their_logits(theirs, ids)
-    error = np.abs(our_logits(ours, ids) - logits).max()
+    ours = with_config(ours, layer_loop="scan")  # compiles in a fraction of the time
+    ids = np.array([tokenizer.encode(TEXT)])
+    logits, got = their_logits(theirs, ids), our_logits(ours, ids)
     prompt = tokenizer.encode("The capital of France is")
     continuation = our_greedy(ours, prompt)
-    print(f"logits up to {np.abs(logits).max():.1f}, error {error:.1e}; {tokenizer.decode(continuation)!r}")
-    assert error <= LOGITS
     assert continuation == their_greedy(theirs, prompt)
     assert tokenizer.decode(continuation).startswith(" Paris.")
+    # In float32 neither is exact at this depth: ours must be as near as theirs to what they compute in float64.
+    with torch.no_grad():
+        exact = theirs.double()(torch.from_numpy(ids)).logits.numpy()
     del theirs
+    errors = [np.abs(x - exact).max() for x in (got, logits)]
+    print(f"logits up to {np.abs(exact).max():.1f}, error: ours {errors[0]:.1e}, transformers {errors[1]:.1e}")
+    print(tokenizer.decode(continuation))
+    assert errors[0] <= max(LOGITS, 2 * errors[1])
 
     give_out(tmp_path / "run", None, tmp_path / "out")
     back = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out")
