@@ -9,7 +9,9 @@ from peers import PEERS, QWEN3, Peer, gpt2, llama3, qwen3, random_weights, shrun
 
 from data_pipeline.foreign_tokenizers import BYTE_OF
 from data_pipeline.tokenizer_json import from_byte_level
+from lm.inference.engine import Engine
 from lm.inference.generate import generate
+from lm.inference.requests import Request
 from lm.inference.sampling import Sampling
 from lm.model.config import ModelConfig
 from lm.model.transformer import Transformer
@@ -86,7 +88,7 @@ def their_logits(model: "transformers.PreTrainedModel", ids: np.ndarray) -> np.n
 
 
 def our_logits(model: Transformer, ids: np.ndarray) -> np.ndarray:
-    return np.asarray(jax.jit(lambda model, ids: model(ids)[0])(model, ids))
+    return np.asarray(jax.jit(lambda model, ids: model(ids))(model, ids))
 
 
 def their_greedy(model: "transformers.PreTrainedModel", prompt: list[int], count: int = 64) -> list[int]:
@@ -98,7 +100,8 @@ def their_greedy(model: "transformers.PreTrainedModel", prompt: list[int], count
 
 
 def our_greedy(model: Transformer, prompt: list[int], count: int = 64) -> list[int]:
-    return generate(model, [prompt], max_tokens=count, sampling=Sampling(0.0), seed=0, stop=-1)[0]
+    [[completion]] = generate(Engine(model, slots=1), [Request(tuple(prompt), count, Sampling(0.0))])
+    return completion.written.tokens
 
 
 def with_config(model: Transformer, **changes) -> Transformer:
