@@ -100,7 +100,7 @@ def their_greedy(model: "transformers.PreTrainedModel", prompt: list[int], count
 
 
 def our_greedy(model: Transformer, prompt: list[int], count: int = 64) -> list[int]:
-    [[completion]] = generate(Engine(model, slots=1), [Request(tuple(prompt), count, Sampling(0.0))])
+    [[completion]] = generate(Engine(model, slots=1), [Request(tuple(prompt), count, Sampling(temperature=0.0))])
     return completion.written.tokens
 
 
