@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -268,5 +269,9 @@ def test_parameters_come_back_one_by_one(tmp_path):
         assert np.array_equal(x, wanted)
     restored, _ = restore_model(tmp_path / "checkpoints", abstract(config))
     assert jax.tree.all(jax.tree.map(np.array_equal, restored, model))
+    # A run may train in float32 what was released in bfloat16, and the other way round.
+    halved, _ = restore_model(tmp_path / "checkpoints", abstract(replace(config, param_dtype="bfloat16")))
+    for x, wanted in zip(jax.tree.leaves(halved), jax.tree.leaves(model), strict=True):
+        assert np.array_equal(x, wanted.astype("bfloat16"))
     with pytest.raises(UserError, match="no checkpoint 3"):
         find_step(tmp_path / "checkpoints", 3)
