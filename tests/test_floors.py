@@ -24,6 +24,7 @@ LM = [
     "profiler",
     "train",
     "estimate",
+    "interop",
     "inference",
     "recall",
     "recitation",

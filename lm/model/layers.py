@@ -18,11 +18,13 @@ from lm.model.config import ModelConfig
 class Linear(nnx.Module):
     """y = x W + b, computed in the dtype of x. Parameters: `kernel` (inputs, outputs), `bias` (outputs) or None."""
 
-    def __init__(self, key: jax.Array, inputs: int, outputs: int, config: ModelConfig, scale: float = 1.0) -> None:
+    def __init__(
+        self, key: jax.Array, inputs: int, outputs: int, config: ModelConfig, scale: float = 1.0, bias: bool = False
+    ) -> None:
         std = scale * (config.init_std or inputs**-0.5)
         dtype = jnp.dtype(config.param_dtype)
         self.kernel = nnx.data(std * jax.random.normal(key, (inputs, outputs), dtype))
-        self.bias = nnx.data(jnp.zeros((outputs,), dtype)) if config.biases else None
+        self.bias = nnx.data(jnp.zeros((outputs,), dtype)) if config.biases or bias else None
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """x (..., inputs) to (..., outputs)."""
