@@ -25,8 +25,18 @@ class Linear(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """x (..., inputs) to (..., outputs)."""
-        y = x @ self.kernel.astype(x.dtype)
+        y = product(x, self.kernel)
         return y if self.bias is None else y + self.bias.astype(x.dtype)
+
+
+def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """x (..., inputs) times kernel (inputs, outputs), in the dtype of x: (..., outputs).
+
+    As one product of two matrices: the gradient of `kernel` is then one too, which XLA's CPU backend makes up to three times
+    faster than a sum over B and T.
+    """
+    y = x.reshape(-1, x.shape[-1]) @ kernel.astype(x.dtype)
+    return y.reshape(*x.shape[:-1], kernel.shape[1])
 
 
 def side_by_side(layers: Sequence[Linear], x: jax.Array) -> list[jax.Array]:
@@ -34,7 +44,7 @@ def side_by_side(layers: Sequence[Linear], x: jax.Array) -> list[jax.Array]:
     mesh = jax.sharding.get_abstract_mesh()
     if not mesh.empty and mesh.shape["tensor"] > 1:  # kernels that are split over devices would have to move first
         return [layer(x) for layer in layers]
-    y = x @ jnp.concatenate([layer.kernel for layer in layers], axis=1).astype(x.dtype)
+    y = product(x, jnp.concatenate([layer.kernel for layer in layers], axis=1))
     biases = [layer.bias for layer in layers if layer.bias is not None]
     if biases:
         y = y + jnp.concatenate(biases).astype(x.dtype)
