@@ -16,15 +16,20 @@ KERNEL = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 def start_over() -> None:
     """Replace this process by the same command with huge pages asked for, where that helps and was not done or decided.
 
-    Call it first: what the process did until then is done again. Its process id, files and exit code stay those of one program.
+    Call it first: what the process did until then is done again. The process id and the open files stay as they are.
     """
+    asked = tunables()
+    if asked is not None:
+        os.execve(sys.executable, sys.orig_argv, {**os.environ, "GLIBC_TUNABLES": asked})
+
+
+def tunables() -> str | None:
+    """What GLIBC_TUNABLES should be for a program that trains here; None when it should stay as it is."""
     try:
         kernel, libc = KERNEL.read_text(), os.confstr("CS_GNU_LIBC_VERSION")
     except (OSError, ValueError, AttributeError):  # no such kernel, or another C library
-        return
-    tunables = with_huge_pages(os.environ.get("GLIBC_TUNABLES", ""), kernel, libc or "")
-    if tunables is not None:
-        os.execve(sys.executable, sys.orig_argv, {**os.environ, "GLIBC_TUNABLES": tunables})
+        return None
+    return with_huge_pages(os.environ.get("GLIBC_TUNABLES", ""), kernel, libc or "")
 
 
 def with_huge_pages(tunables: str, kernel: str, libc: str) -> str | None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from absl import flags
 
 from data_pipeline.errors import UserError
-from launch import cli, cluster, config, estimate
+from launch import cli, cluster, config, estimate, huge_pages
 from lm.experiment import Experiment
 
 
@@ -105,5 +105,6 @@ def run(experiment: Experiment, workdir: Path) -> int:
 
 
 if __name__ == "__main__":
+    huge_pages.start_over()
     define_flags()
     cli.run(main, config.check_overrides)
