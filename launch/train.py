@@ -15,10 +15,15 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 
+from launch import huge_pages
+
+if __name__ == "__main__":
+    huge_pages.start_over()  # before the imports that take long, which would be made twice
+
 from absl import flags
 
 from data_pipeline.errors import UserError
-from launch import cli, cluster, config, estimate, huge_pages
+from launch import cli, cluster, config, estimate
 from lm.experiment import Experiment
 
 
@@ -105,6 +110,5 @@ def run(experiment: Experiment, workdir: Path) -> int:
 
 
 if __name__ == "__main__":
-    huge_pages.start_over()
     define_flags()
     cli.run(main, config.check_overrides)
