@@ -15,6 +15,11 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 
+from launch import huge_pages
+
+if __name__ == "__main__":
+    huge_pages.start_over()  # before the imports that take long, which would be made twice
+
 from absl import flags
 
 from data_pipeline.errors import UserError

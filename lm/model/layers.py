@@ -28,8 +28,18 @@ class Linear(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """x (..., inputs) to (..., outputs)."""
-        y = x @ self.kernel.astype(x.dtype)
+        y = product(x, self.kernel)
         return y if self.bias is None else y + self.bias.astype(x.dtype)
+
+
+def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """x (..., inputs) times kernel (inputs, outputs), in the dtype of x: (..., outputs).
+
+    As one product of two matrices: the gradient of `kernel` is then one too, which XLA's CPU backend makes up to three times
+    faster than a sum over B and T.
+    """
+    y = x.reshape(-1, x.shape[-1]) @ kernel.astype(x.dtype)
+    return y.reshape(*x.shape[:-1], kernel.shape[1])
 
 
 def side_by_side(layers: Sequence[Linear], x: jax.Array) -> list[jax.Array]:
