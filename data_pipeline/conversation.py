@@ -20,7 +20,7 @@ Role = Literal["system", "user", "assistant"]
 Style = Literal["tokens", "plain"]
 ROLES: tuple[Role, ...] = ("system", "user", "assistant")
 
-# What other vocabularies call the end of a document, which ends an answer too.
+# What other vocabularies call the end of a document.
 DOCUMENT_ENDS = ("<|end_of_text|>", "<|endoftext|>", "</s>")
 
 
@@ -58,18 +58,22 @@ def prompt(tokenizer: Tokenizer, turns: Sequence[Turn], style: Style | None = No
     None: see `default_style`. Raises `UserError` for turns in another order, and for "tokens" where the vocabulary has none.
     """
     check_order(turns)
-    ends = [token for token, name in tokenizer.vocabulary.special_names.items() if name in DOCUMENT_ENDS]
+    ends = document_ends(tokenizer)
     if (style or default_style(tokenizer)) == "plain":
-        stops = dict.fromkeys([tokenizer.document_start, *ends])
-        return Prompt((tokenizer.document_start, *plain(tokenizer, turns)), tuple(stops), ("\nUser:",))
+        return Prompt((tokenizer.document_start, *plain(tokenizer, turns)), ends, ("\nUser:",))
     marks = our_marks(tokenizer) or others_marks(tokenizer)
     if marks is None:
         raise UserError("this vocabulary has no special tokens for turns: use the plain style")
     tokens = list(marks.start)
     for turn in turns:
         tokens += marks.header[turn.role] + tokenizer.encode(turn.text) + marks.footer
-    stops = dict.fromkeys([*marks.stops, tokenizer.document_start, *ends])
-    return Prompt((*tokens, *marks.header["assistant"]), tuple(stops), ())
+    return Prompt((*tokens, *marks.header["assistant"]), (*marks.stops, *ends), ())
+
+
+def document_ends(tokenizer: Tokenizer) -> tuple[int, ...]:
+    """The tokens that end a document: the start of the next, and what other vocabularies have besides."""
+    others = [token for token, name in tokenizer.vocabulary.special_names.items() if name in DOCUMENT_ENDS]
+    return tuple(dict.fromkeys([tokenizer.document_start, *others]))
 
 
 def default_style(tokenizer: Tokenizer) -> Style:
