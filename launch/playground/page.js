@@ -1,10 +1,11 @@
 // The playground's state and wiring: a list of turns, each a prompt and its answer, and a composer for the next.
 
-import { listModels, tokenize, write } from "./api.js";
+import { listModels, tokenize, useKey, write } from "./api.js";
 import { appendTokens, element, inspectTokens } from "./tokens.js";
 
 const $ = (id) => document.getElementById(id);
 const turns = []; // {prompt, answer, view}
+let models = [];
 let writing = null; // the AbortController of the answer that is being written
 let counting = null; // the one of the draft's token count
 
@@ -36,9 +37,9 @@ async function send() {
   try {
     const { messages } = content;
     const read = await tokenize({ model: settings.model, ...(messages ? { messages } : { text: prompt }) }, writing.signal);
-    appendTokens(turn.view.read, read.map((token) => ({ ...token, text: token.special ? "" : token.piece })));
     for await (const chunk of write({ ...content, ...settings }, writing.signal)) {
       const follow = nearEnd();
+      if (chunk.promptIds) appendTokens(turn.view.read, named(chunk.promptIds, read));
       turn.answer += chunk.text;
       tokens += chunk.tokens.length;
       reason = chunk.reason ?? reason;
@@ -73,6 +74,12 @@ function conversation(prompt) {
     { role: "assistant", content: turn.answer },
   ]);
   return [...system, ...before, { role: "user", content: prompt }];
+}
+
+/** The tokens that the server says it read. It begins a text with a token that is not the text's. */
+function named(ids, tokens) {
+  const known = new Map(tokens.map((token) => [token.id, token]));
+  return ids.map((id) => ({ text: "", ...(known.get(id) ?? { id, piece: "<start>", special: true }) }));
 }
 
 /** The elements of a turn, put on the page. */
@@ -173,13 +180,25 @@ async function draftChanged() {
 function modeChanged() {
   clear();
   const chat = mode() === "chat";
+  const base = models.find(({ id }) => id === $("model").value)?.style === "plain";
   document.body.classList.toggle("chat", chat);
   $("draft-label").textContent = chat ? "Message" : "Prompt";
   $("draft").placeholder = chat ? "Say something" : "The beginning of a text";
   $("send").textContent = chat ? "Send" : "Write";
   $("welcome").textContent = chat
-    ? "Say something below. The whole conversation is sent each time: it is all that the model remembers."
+    ? `Say something below. The whole conversation is sent each time: it is all that the model remembers.${
+        base ? " This is a base model, never taught to converse: it is shown a dialogue, and goes on with it." : ""
+      }`
     : "A language model goes on from whatever text it is given. Begin one below, and point at any token of the answer to see what else could have stood there.";
+}
+
+/** An answer is at most as long as the model's context. What was written before stays. */
+function modelChanged() {
+  const model = models.find(({ id }) => id === $("model").value);
+  $("length").max = model?.context_length ?? 512;
+  $("length").dispatchEvent(new Event("input"));
+  if (!turns.length) modeChanged();
+  draftChanged();
 }
 
 function wire() {
@@ -187,7 +206,8 @@ function wire() {
   $("stop").addEventListener("click", () => writing?.abort());
   $("clear").addEventListener("click", clear);
   $("draft").addEventListener("input", draftChanged);
-  $("model").addEventListener("change", draftChanged);
+  $("model").addEventListener("change", modelChanged);
+  $("key").addEventListener("change", start);
   $("mode").addEventListener("change", modeChanged);
   const showTokens = () => document.body.classList.toggle("show-tokens", $("show-tokens").checked);
   $("show-tokens").addEventListener("change", showTokens);
@@ -211,15 +231,22 @@ function wire() {
 }
 
 async function start() {
-  wire();
+  showError("");
+  useKey($("key").value);
   try {
-    const models = await listModels();
-    if (!models.length) showError("The server has no model.");
-    for (const { id } of models) $("model").append(new Option(id, id));
+    models = await listModels();
+    $("model").replaceChildren(...models.map(({ id }) => new Option(id, id)));
+    modelChanged();
   } catch (error) {
     showError(error.message);
+    if (error.status === 401) {
+      $("key-field").hidden = false;
+      $("settings").open = true;
+      $("key").focus();
+    }
   }
   $("send").disabled = !$("model").value;
 }
 
+wire();
 start();

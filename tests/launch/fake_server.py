@@ -18,16 +18,18 @@ from pathlib import Path
 PAGE = Path(__file__).resolve().parents[2] / "launch" / "playground"
 TYPES = {".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css", ".png": "image/png"}
 MODELS = ("echo", "slow", "refuses", "breaks", "cut")
-START = {"id": 0, "piece": "<|document_start|>", "special": True}
+START, TURN, END = (0, "<|document_start|>", ""), (1, "<|turn|>", ""), (2, "<|end|>", "")
 
 
-def pieces(text: str) -> list[str]:
-    """Words with the space before them; other characters alone."""
-    return re.findall(r" ?\w+|[^\w]", text)
-
-
-def tokens(text: str) -> list[dict]:
-    return [{"id": 1 + sum(map(ord, piece)), "piece": piece, "special": False} for piece in pieces(text)]
+def tokens(text: str) -> list[tuple[int, str, str]]:
+    """Ids, pieces, and the text they bring: words with the space before, other characters alone; a snowman is two tokens."""
+    found = []
+    for piece in re.findall(r" ?\w+|[^\w]", text):
+        if piece == "☃":
+            found += [(7, r"\xe2", ""), (8, r"\x98\x83", piece)]
+        else:
+            found.append((10 + sum(map(ord, piece)), piece, piece))
+    return found
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -36,8 +38,14 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self):
+        if (
+            self.path == "/v1/models"
+            and self.server.key
+            and self.headers["Authorization"] != f"Bearer {self.server.key}"
+        ):
+            return self.answer({"error": {"message": "the API key is missing or wrong"}}, 401)
         if self.path == "/v1/models":
-            return self.answer({"object": "list", "data": [{"id": name, "object": "model"} for name in MODELS]})
+            return self.answer({"data": [{"id": name, "context_length": 300, "style": "plain"} for name in MODELS]})
         file = PAGE / (self.path.lstrip("/") or "index.html")
         if not file.is_file():
             return self.answer({"error": {"message": "not found"}}, 404)
@@ -52,8 +60,9 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.seen.append((self.path, body))
         if self.path == "/tokenize":
-            said = body.get("messages") or [{"content": body["text"]}]
-            return self.answer({"tokens": [one for turn in said for one in (START, *tokens(turn["content"]))]})
+            read = conversation(body["messages"]) if "messages" in body else tokens(body["text"])
+            ids, pieces, _ = zip(*read, strict=True) if read else ((), (), ())
+            return self.answer({"ids": ids, "pieces": pieces, "special": [token < 7 for token in ids]})
         if body["model"] == "refuses":
             return self.answer({"error": {"message": "the prompt has 9 tokens <b>too many</b>: shorten it"}}, 400)
         self.send_response(200)
@@ -67,16 +76,24 @@ class Handler(BaseHTTPRequestHandler):
 
     def write_answer(self, body: dict) -> None:
         chat = self.path == "/v1/chat/completions"
+        read = conversation(body["messages"]) if chat else [START, *tokens(body["prompt"])]
         text = body["messages"][-1]["content"] if chat else body["prompt"]
-        answer = tokens(text) * (1000 if body["model"] == "slow" else 1)
-        for number, token in enumerate(answer[: body["max_tokens"]]):
-            if number == 2 and body["model"] == "breaks":
+        answer = tokens(f" {text}" if chat else text) * (1000 if body["model"] == "slow" else 1)
+        if len(answer) >= body["max_tokens"]:
+            answer, reason = answer[: body["max_tokens"]], "length"
+        else:
+            answer, reason = [*answer, END], "stop"
+        for at in range(0, len(answer), 3):
+            if at == 3 and body["model"] == "breaks":
                 return self.event({"error": {"message": "the model was lost"}})
-            if number == 2 and body["model"] == "cut":
+            if at == 3 and body["model"] == "cut":
                 return
-            self.event({"choices": [choice(token["piece"], token, chat)]})
-            time.sleep(0.02)
-        self.event({"choices": [{"index": 0, "delta": {}, "text": "", "logprobs": None, "finish_reason": "stop"}]})
+            made = choice(answer[at : at + 3], chat, strip=at == 0)
+            made["finish_reason"] = reason if at + 3 >= len(answer) else None
+            first = {"prompt_token_ids": [token for token, _, _ in read]} if at == 0 else {}
+            self.event({"choices": [made], **first} if chat else {"choices": [made | first]})
+            time.sleep(0.03)
+        self.event({"choices": [], "usage": {}})
         self.event("[DONE]")
 
     def event(self, data: dict | str) -> None:
@@ -96,23 +113,32 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-def choice(text: str, token: dict, chat: bool) -> dict:
-    """A token as OpenAI's two protocols write it: chosen with 60%, where two others had 25% and 10%."""
-    odds = [(token["piece"], 0.6), (" maybe", 0.25), ("<i>", 0.1)]
-    alike = {"index": 0, "token_ids": [token["id"]], "finish_reason": None}
+def conversation(messages: list[dict]) -> list[tuple[int, str, str]]:
+    return [START, *(token for message in messages for token in (TURN, *tokens(message["content"])))]
+
+
+def choice(written: list[tuple[int, str, str]], chat: bool, strip: bool) -> dict:
+    """Tokens as OpenAI's two protocols write them: each chosen with 60%, where two others had 25% and 10%."""
+    text = "".join(text for _, _, text in written)
+    others = [(" maybe", math.log(0.25)), ("<i>", math.log(0.1))]
+    own = math.log(0.6)
+    made = {"index": 0, "token_ids": [token for token, _, _ in written]}
     if chat:
-        rows = [{"token": piece, "logprob": math.log(p), "bytes": list(piece.encode())} for piece, p in odds]
-        return {**alike, "delta": {"content": text}, "logprobs": {"content": [{**rows[0], "top_logprobs": rows}]}}
-    top = {piece: math.log(p) for piece, p in odds}
-    logprobs = {"tokens": [token["piece"]], "token_logprobs": [math.log(0.6)], "top_logprobs": [top]}
-    return {**alike, "text": text, "logprobs": logprobs}
+        rows = [[(piece, own), *others] for _, piece, _ in written]
+        listed = [[{"token": name, "logprob": log_prob, "bytes": None} for name, log_prob in row] for row in rows]
+        content = [{**row[0], "top_logprobs": row} for row in listed]
+        return made | {"delta": {"content": text.lstrip() if strip else text}, "logprobs": {"content": content}}
+    top = [dict([(piece, own), *others]) for _, piece, _ in written]
+    logprobs = {"tokens": [piece for _, piece, _ in written], "token_logprobs": [own] * len(top), "top_logprobs": top}
+    return made | {"text": text, "logprobs": logprobs}
 
 
-def start(port: int = 0) -> ThreadingHTTPServer:
+def start(port: int = 0, key: str = "") -> ThreadingHTTPServer:
     """Serve from a thread; `seen` collects the requests, `hung_up` is set when a client left in the middle."""
     server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     server.daemon_threads = True
     server.seen = []
+    server.key = key
     server.hung_up = threading.Event()
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return server

@@ -81,7 +81,7 @@ def test_a_completion_is_sent_with_the_settings_and_shown(page, server):
     assert wanted.items() <= body.items()
     assert body["stream"] is True
     assert page.locator(".answer").inner_text() == "one two three"
-    for fact in ("3 tokens", "came to its end", "temperature 0.5", "top-p 0.9", "seed 42"):
+    for fact in ("4 tokens", "came to its end", "temperature 0.5", "top-p 0.9", "seed 42"):
         expect(page.locator(".facts")).to_contain_text(fact)
     expect(page.locator("#draft")).to_have_value("")
     page.get_by_role("button", name="Go on from here").click()
@@ -132,7 +132,7 @@ def test_a_chat_sends_the_whole_conversation(page, server):
 
 @pytest.mark.parametrize("how", ["key", "button"])
 def test_an_answer_streams_and_stops(page, server, how):
-    page.fill("#length", "512")
+    page.fill("#length", "300")
     send(page, "on and on", model="slow")
     page.locator(".answer .token").nth(3).wait_for()
     early = page.locator(".answer .token").count()
@@ -147,7 +147,7 @@ def test_an_answer_streams_and_stops(page, server, how):
     expect(page.locator(".facts")).to_contain_text("stopped by you")
     assert server.hung_up.wait(5)  # the server is told, and need not write on
     assert len(sent(server, "/v1/completions")) == 1
-    assert page.locator(".answer .token").count() < 512
+    assert page.locator(".answer .token").count() < 300
     expect(page.locator("#turns")).not_to_have_attribute("aria-busy", "true")
 
 
@@ -162,6 +162,8 @@ def test_what_is_written_is_text_and_never_html(page, mode, shown):
     expect(page.locator("#inspector")).to_contain_text("<i>")
     if not shown:
         assert page.locator(".answer").inner_text() == NASTY
+        snow = page.locator(".answer .token", has_text=r"\x98\x83").locator(".text")
+        expect(snow).to_have_text("☃")  # of two tokens; the others keep their own text
     assert page.locator("img, #turns b, #inspector i").count() == 0
     assert page.evaluate("window.hacked") is None
 
@@ -176,10 +178,12 @@ def test_tokens_are_shown_with_ids_and_what_else_could_have_stood_there(page):
     expect(inspector).to_contain_text("60.0%, before temperature")
     page.check("#show-tokens")
     token.hover()
+    answer = [*fake_server.tokens("one two\nthree"), fake_server.END]
     ids = page.locator(".answer .token:visible .id").all_inner_texts()
-    assert ids == [str(one["id"]) for one in fake_server.tokens("one two\nthree")]
-    assert page.locator(".answer .piece").all_inner_texts() == ["one", "·two", "↵", "three"]
-    expect(page.locator(".read .special")).to_have_text("<|document_start|>0")
+    assert ids == [str(number) for number, _, _ in answer]
+    assert page.locator(".answer .piece").all_inner_texts() == ["one", "·two", "↵", "three", "<|end|>"]
+    expect(page.locator(".answer .special")).to_have_text("<|end|>2")
+    expect(page.locator(".read .special")).to_have_text("<start>0")  # which the server puts before a text
     assert page.locator(".bars .name").all_inner_texts() == ["·two", "·maybe", "<i>", "all others"]
     assert page.locator(".bars .percent").all_inner_texts() == ["60.0%", "25.0%", "10.0%", "5.0%"]
     fills = page.locator(".bars .fill").evaluate_all(
@@ -201,11 +205,11 @@ def test_tokens_can_be_read_with_the_keyboard_alone(page):
         page.keyboard.press("Tab")
         if page.evaluate("Boolean(document.activeElement.closest('.answer'))"):
             break
-    for expected in ("one", "·two", "↵", "three", "three"):  # there is none after the last
+    for expected in ("one", "·two", "↵", "three", "<|end|>", "<|end|>"):  # there is none after the last
         expect(page.locator("#inspector b")).to_have_text(expected)
         page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowLeft")
-    expect(page.locator("#inspector b")).to_have_text("↵")
+    expect(page.locator("#inspector b")).to_have_text("three")
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
     page.keyboard.press("Escape")
     expect(page.locator("#inspector")).to_be_hidden()
@@ -213,9 +217,9 @@ def test_tokens_can_be_read_with_the_keyboard_alone(page):
 
 def test_the_draft_is_counted_while_it_is_typed(page):
     page.fill("#draft", "one two")
-    expect(page.locator("#draft-count")).to_have_text("3 tokens")  # with the start of the document
+    expect(page.locator("#draft-count")).to_have_text("2 tokens")
     page.check("#show-tokens")
-    expect(page.locator("#draft-tokens .piece")).to_have_text(["<|document_start|>", "one", "·two"])
+    expect(page.locator("#draft-tokens .piece")).to_have_text(["one", "·two"])
     page.fill("#draft", "")
     expect(page.locator("#draft-count")).to_have_text("")
 
@@ -224,23 +228,39 @@ def test_the_draft_is_counted_while_it_is_typed(page):
     ("model", "told", "kept"),
     [
         ("refuses", "the prompt has 9 tokens <b>too many</b>: shorten it", ""),
-        ("breaks", "the model was lost", "one two"),
-        ("cut", "ended the answer in the middle", "one two"),
+        ("breaks", "the model was lost", "one two three"),
+        ("cut", "ended the answer in the middle", "one two three"),
     ],
 )
 def test_errors_are_told_and_nothing_is_lost(page, server, model, told, kept):
-    send(page, "one two three", model=model)
+    send(page, "one two three four", model=model)
     expect(page.get_by_role("alert")).to_contain_text(told)
     if kept:
         assert page.locator(".answer").inner_text() == kept
         expect(page.locator(".facts")).to_contain_text("failed")
     else:
-        expect(page.locator("#draft")).to_have_value("one two three")  # to be mended
+        expect(page.locator("#draft")).to_have_value("one two three four")  # to be mended
         expect(page.locator(".turn")).to_have_count(0)
     page.get_by_role("button", name="Clear the page").click()
     send(page, "fine")
     finished(page)
     expect(page.locator("#error")).to_be_hidden()
+
+
+def test_a_server_that_wants_a_key(browser):
+    server = fake_server.start(key="secret")
+    page = browser.new_page()
+    page.goto(f"http://127.0.0.1:{server.server_address[1]}")
+    expect(page.get_by_role("alert")).to_contain_text("the API key is missing or wrong")
+    expect(page.get_by_role("button", name="Write")).to_be_disabled()
+    page.get_by_label("API key").fill("secret")
+    page.keyboard.press("Tab")
+    expect(page.locator("#error")).to_be_hidden()
+    send(page, "one two")
+    finished(page)
+    page.close()
+    server.shutdown()
+    server.server_close()
 
 
 def test_a_server_that_is_gone(page):
