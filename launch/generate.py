@@ -95,7 +95,7 @@ def predictions(model: "Transformer", tokenizer: Tokenizer, prompt: list[int], t
     import jax
     import jax.numpy as jnp
 
-    logits, _ = jax.jit(lambda model, tokens: model(tokens))(model, jnp.array([prompt]))
+    logits = jax.jit(lambda model, tokens: model(tokens))(model, jnp.array([prompt]))
     probabilities, tokens = jax.lax.top_k(
         jax.nn.softmax(logits[0, :, : tokenizer.vocab_size]), min(top, tokenizer.vocab_size)
     )

@@ -16,16 +16,19 @@ Ctrl-C stops at once. Only this machine can connect unless --host says otherwise
 import signal
 import socket
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from absl import flags
 
 from data_pipeline.errors import UserError
+from data_pipeline.tokenizer import Tokenizer
 from launch import cli
 
 if TYPE_CHECKING:  # imported late
     from launch.server.generation import Served
+    from lm.model.transformer import Transformer
 
 
 def define_flags() -> None:
@@ -91,19 +94,23 @@ def listen(host: str, port: int) -> socket.socket:
 
 def load(name: str, folder: Path, slots: int, waiting: int) -> "Served":
     """A run's newest checkpoint, in an engine of its own."""
-    from functools import partial
+    from launch.workdir import load_model
 
+    model, tokenizer, step = load_model(folder)
+    print(f"{name}: {folder} at step {step}", flush=True)
+    return serve_model(name, model, tokenizer, slots, waiting)
+
+
+def serve_model(name: str, model: "Transformer", tokenizer: Tokenizer, slots: int, waiting: int) -> "Served":
+    """A model in an engine, and the engine in a thread."""
     from lm.inference.engine import Engine
 
     from launch.server.engine_thread import EngineThread
     from launch.server.generation import Served
-    from launch.workdir import load_model
     from lm.inference.prompt_scores import prompt_scores
 
-    model, tokenizer, step = load_model(folder)
     symbols = tokenizer.vocab_size
     engine = Engine(model, slots=slots, symbols=symbols, token_bytes=tokenizer.token_bytes)
-    print(f"{name}: {folder} at step {step}", flush=True)
     score = partial(prompt_scores, model, symbols=symbols)
     return Served(name, tokenizer, EngineThread(engine, slots + waiting), model.config.context_length, score)
 

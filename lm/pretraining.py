@@ -17,7 +17,9 @@ from data_pipeline.shards import TokenizedDocuments
 from data_pipeline.tokenizer import Tokenizer
 from lm import processes, sharding
 from lm.experiment import Experiment
+from lm.inference.engine import Engine
 from lm.inference.generate import generate
+from lm.inference.requests import Request
 from lm.inference.sampling import Sampling
 from lm.model.attention import check_attention
 from lm.model.transformer import Transformer
@@ -94,17 +96,18 @@ def make_evaluation(
 
 def write_samples(model: Transformer, *, config: Experiment, tokenizer: Tokenizer) -> list[dict[str, str]]:
     """What the model writes after each prompt of `config.sample`; the same random numbers every time."""
-    prompts = [[tokenizer.document_start, *tokenizer.encode(prompt)] for prompt in config.sample.prompts]
-    written = generate(
-        model,
-        prompts,
-        max_tokens=config.sample.tokens,
-        sampling=Sampling(config.sample.temperature),
-        seed=config.seed,
-        stop=tokenizer.document_start,
-        symbols=tokenizer.vocab_size,
-    )
+    requests = [
+        Request(
+            (tokenizer.document_start, *tokenizer.encode(prompt)),
+            config.sample.tokens,
+            Sampling(temperature=config.sample.temperature),
+            seed=(config.seed + i) % 2**32,
+            stop_tokens=(tokenizer.document_start,),
+        )
+        for i, prompt in enumerate(config.sample.prompts)
+    ]
+    engine = Engine(model, slots=len(requests), symbols=tokenizer.vocab_size)
     return [
-        {"prompt": prompt, "text": tokenizer.decode(tokens)}
-        for prompt, tokens in zip(config.sample.prompts, written, strict=True)
+        {"prompt": prompt, "text": tokenizer.decode(completion.content)}
+        for prompt, (completion,) in zip(config.sample.prompts, generate(engine, requests), strict=True)
     ]

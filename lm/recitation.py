@@ -20,7 +20,9 @@ from statistics import NormalDist, fmean
 from data_pipeline.errors import UserError
 from data_pipeline.packing import Documents
 from data_pipeline.repeats import deal
+from lm.inference.engine import Engine
 from lm.inference.generate import generate
+from lm.inference.requests import Request, Update
 from lm.inference.sampling import Sampling
 from lm.model.transformer import Transformer
 
@@ -104,23 +106,22 @@ def recite(
 ) -> list[Recitation]:
     """Let the model go on from each prompt, greedily, in the order of `asked`.
 
-    `stop` is the tokenizer's document_start, `symbols` its number of tokens. `on_progress(count)` is called after each
-    batch. All passages have the same k and n. Raises `UserError` when those do not fit the model's context.
+    `stop` is the tokenizer's document_start, `symbols` its number of tokens. `on_progress(count)` is called as passages
+    are done. All passages have the same k and n. Raises `UserError` when those do not fit the model's context.
     """
     if not asked:
         return []
     k, n = len(asked[0].prompt), len(asked[0].original)
     check_fits(k, n, model.config.context_length)
-    recited: list[Recitation] = []
-    for first in range(0, len(asked), BATCH):
-        batch = asked[first : first + BATCH]
-        prompts = [passage.prompt for passage in batch]
-        prompts += [prompts[0]] * (BATCH - len(prompts))
-        written = generate(model, prompts, max_tokens=n, sampling=GREEDY, seed=0, stop=stop, symbols=symbols)
-        recited += [Recitation(passage, tokens) for passage, tokens in zip(batch, written, strict=False)]
-        if on_progress:
-            on_progress(len(batch))
-    return recited
+    engine = Engine(model, slots=BATCH, symbols=symbols)
+    requests = [Request(tuple(passage.prompt), n, GREEDY, stop_tokens=(stop,)) for passage in asked]
+
+    def tell(_: int, update: Update) -> None:
+        if on_progress and update.reason:
+            on_progress(1)
+
+    written = generate(engine, requests, tell)
+    return [Recitation(passage, completion.content) for passage, (completion,) in zip(asked, written, strict=True)]
 
 
 def check_fits(prompt_tokens: int, tokens: int, context_length: int) -> None:

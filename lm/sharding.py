@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from data_pipeline.errors import UserError
 
@@ -97,7 +97,8 @@ def logical_axes(name: str, ndim: int) -> tuple[str | None, ...]:
         return ()
     for ending, axes in PARAMETER_AXES.items():
         if name == ending or name.endswith(("." + ending, "_" + ending)):
-            axes = ("layers", *axes) if "blocks." in name else axes
+            if "blocks." in name and ndim == len(axes) + 1:  # stacked
+                axes = ("layers", *axes)
             if len(axes) == ndim:
                 return axes
     raise ValueError(f"no logical axes for {name} with {ndim} axes: add it to PARAMETER_AXES")
@@ -125,7 +126,7 @@ def tree_shardings(mesh: Mesh, abstract: Any) -> Any:
     return jax.tree_util.tree_map_with_path(leaf, abstract)
 
 
-def _shards(mesh: Mesh, axis: str | None) -> int:
+def _shards(mesh: Mesh | AbstractMesh, axis: str | None) -> int:
     rule = RULES[axis]
     names = () if rule is None else (rule,) if isinstance(rule, str) else rule
     return math.prod(mesh.shape[name] for name in names)
@@ -135,6 +136,24 @@ def constrain(x: jax.Array, *logical: str | None) -> jax.Array:
     """Tell the compiler how an activation lies on the current mesh (`jax.set_mesh`); nothing without one."""
     mesh = jax.sharding.get_abstract_mesh()
     return x if mesh.empty else jax.lax.with_sharding_constraint(x, spec(*logical))
+
+
+def constrain_kv(x: jax.Array) -> jax.Array:
+    """As `constrain`, for a part of a KV cache (B, K, S, ...); an axis that the mesh does not divide is not split."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return x
+    axes = [
+        axis if size % _shards(mesh, axis) == 0 else None
+        for axis, size in zip(("batch", "kv_heads"), x.shape[:2], strict=True)
+    ]
+    return constrain(x, *axes, *(None,) * (x.ndim - 2))
+
+
+def batch_shards() -> int:
+    """Into how many parts the rows of a batch are split on the current mesh (`jax.set_mesh`); 1 without one."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return 1 if mesh.empty else _shards(mesh, "batch")
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

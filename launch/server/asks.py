@@ -52,6 +52,8 @@ class Generation(Body):
     temperature: float = Field(1.0, ge=0)
     top_p: float = Field(1.0, gt=0, le=1)
     top_k: int = Field(0, ge=0)  # (ours)
+    min_p: float = Field(0.0, ge=0, le=1)  # (ours)
+    repetition_penalty: float = Field(1.0, gt=0)  # (ours)
     stop: list[Stop] = Field([], max_length=4)
     seed: Seed | None = None
     stream: bool = False
@@ -72,7 +74,13 @@ class Generation(Body):
 
     def sampling(self) -> Sampling:
         """How tokens are drawn."""
-        return Sampling(self.temperature, self.top_k, self.top_p)
+        return Sampling(
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
+            min_p=self.min_p,
+            repetition_penalty=self.repetition_penalty,
+        )
 
 
 class Completion(Generation):

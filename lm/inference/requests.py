@@ -61,15 +61,18 @@ class Completion:
     reason: str
     stopped_by: int | str | None = None
 
+    @property
+    def content(self) -> list[int]:
+        """Its tokens without the stop token."""
+        return self.written.tokens[:-1] if isinstance(self.stopped_by, int) else self.written.tokens
+
 
 def check_request(request: Request, context: int) -> None:
     """Raise `UserError` for a request that an engine with so many tokens of context cannot serve."""
     if not request.prompt:
         raise UserError("an empty prompt: give at least the document start token")
-    if len(request.prompt) >= context:
-        raise UserError(
-            f"the prompt has {len(request.prompt)} tokens, and with an answer it must fit the context of {context}: shorten it"
-        )
+    if len(request.prompt) > context:
+        raise UserError(f"the prompt has {len(request.prompt)} tokens and the model's context {context}: shorten it")
     for name in ("max_tokens", "samples"):
         if getattr(request, name) < 1:
             raise UserError(f"{name}={getattr(request, name)}: must be at least 1")

@@ -20,6 +20,8 @@ from lm.sharding import spec
 MASKED = -1e30  # added to a masked logit: exp gives exactly 0, and no row is ever -inf throughout (padding rows are)
 SPLASH_BLOCK = 128  # rows that Splash takes must be a multiple of this
 
+Pair = tuple[jax.Array, jax.Array]  # keys and values; cosines and sines
+
 
 def attention(
     q: jax.Array,
@@ -100,11 +102,6 @@ def block_attention(q: jax.Array, k: jax.Array, v: jax.Array, segment_ids: jax.A
     return heads_last(jnp.concatenate(outputs, axis=3))
 
 
-def masked_attention(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Array:
-    """Attention under any mask: q (B, T, H, head_dim), k and v (B, S, K, head_dim), mask bool (B or 1, T, S)."""
-    return heads_last(weigh(*heads_first(q, k, v), mask))
-
-
 def heads_first(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Arrays as matrix products want them: q (B, K, H / K, T, head_dim), k and v (B, K, S, head_dim).
 
@@ -183,6 +180,7 @@ class Attention(nnx.Module):
         self.query = Linear(keys[0], width, config.heads * d, config)
         self.key = Linear(keys[1], width, config.kv_heads * d, config)
         self.value = Linear(keys[2], width, config.kv_heads * d, config)
+        self.fused: Linear | None = None  # the three in one, in place of them, where the engine has put them so
         self.output = Linear(keys[3], config.heads * d, width, config, residual_scale(config))
         self.query_norm = Norm(d, config) if config.qk_norm else None
         self.key_norm = Norm(d, config) if config.qk_norm else None
@@ -191,34 +189,43 @@ class Attention(nnx.Module):
         self.value_embedding = nnx.data(table) if config.value_embeddings else None
 
     def __call__(
-        self,
-        x: jax.Array,
-        tokens: jax.Array,
-        positions: jax.Array,
-        rope: tuple[jax.Array, jax.Array] | None,
-        segment_ids: jax.Array | None,
-        slots: tuple[jax.Array, jax.Array] | None,
-        window: int,
-    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array] | None]:
-        """x (B, T, D) to (B, T, D), and this layer's cache `slots` (keys and values, each (B, S, K, head_dim)) with x added.
+        self, x: jax.Array, tokens: jax.Array, rope: Pair | None, segment_ids: jax.Array | None, window: int
+    ) -> tuple[jax.Array, Pair]:
+        """x (B, T, D) to (B, T, D), and the keys and values (B, T, K, head_dim) that a cache would hold."""
+        q, k, v = self.project(x, tokens, rope)
+        y = attention(q, k, v, segment_ids, window=window, implementation=self.config.attention)
+        return self.output(y.reshape(*x.shape[:2], -1)), (k, v)
 
-        With a cache, positions (B, T) say where x lies in it, and attention is over its slots; without one, over x.
+    def decode(
+        self, x: jax.Array, tokens: jax.Array, rope: Pair | None, places: Pair, at: jax.Array, mask: jax.Array
+    ) -> tuple[jax.Array, Pair]:
+        """x (B, 1, D), one token of each row, to (B, 1, D), and this layer's `places` with it added at `at`.
+
+        Places are keys (B, K, head_dim, S) and values (B, K, S, head_dim) of `KVCache`; mask bool (B, S) says which to look at.
         """
-        config, (b, t, _) = self.config, x.shape
-        maps = (self.query, self.key, self.value)
-        # Decoding reads few tokens and all weights: putting those side by side would cost more than it saves.
-        q, k, v = side_by_side(maps, x) if slots is None else [layer(x) for layer in maps]
+        q, k, v = self.project(x, tokens, rope)
+        keys, values = write(places, k, v, at)
+        b, _, h, d = q.shape
+        q = q.reshape(b, k.shape[2], h // k.shape[2], d) * d**-0.5
+        logits = jnp.einsum("bkgd,bkds->bkgs", q, keys, preferred_element_type=jnp.float32)
+        logits = logits + jnp.where(mask, 0.0, MASKED)[:, None, None]
+        weights = jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True))
+        y = jnp.einsum("bkgs,bksd->bkgd", weights.astype(v.dtype), values, preferred_element_type=jnp.float32)
+        y = (y / jnp.sum(weights, axis=-1, keepdims=True)).astype(x.dtype)
+        return self.output(y.reshape(b, 1, h * d)), (keys, values)
+
+    def project(self, x: jax.Array, tokens: jax.Array, rope: Pair | None) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Queries (B, T, H, head_dim), keys and values (B, T, K, head_dim) of x (B, T, D), turned by their positions."""
+        if self.fused is None:
+            q, k, v = side_by_side((self.query, self.key, self.value), x)
+        else:
+            h, kv, d = self.config.heads, self.config.kv_heads, self.config.dim_per_head
+            q, k, v = jnp.split(self.fused(x), (h * d, (h + kv) * d), axis=-1)
         if self.value_embedding is not None:
             v = v + self.value_embedding.astype(v.dtype)[tokens]
-        q, k, v = (y.reshape(b, t, -1, config.dim_per_head) for y in (q, k, v))
+        q, k, v = (y.reshape(*x.shape[:2], -1, self.config.dim_per_head) for y in (q, k, v))
         if self.query_norm is not None and self.key_norm is not None:
             q, k = self.query_norm(q), self.key_norm(k)
         if rope is not None:
             q, k = rotate(q, rope), rotate(k, rope)
-        if slots is None:
-            y = attention(q, k, v, segment_ids, window=window, implementation=config.attention)
-        else:
-            slots = write(slots[0], k, positions), write(slots[1], v, positions)
-            mask = row_mask(positions, jnp.arange(slots[0].shape[1])[None], window)
-            y = masked_attention(q, slots[0], slots[1], mask)
-        return self.output(y.reshape(b, t, -1)), slots
+        return q, k, v

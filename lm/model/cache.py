@@ -1,33 +1,95 @@
-"""The KV cache: an explicit argument and result of the forward pass, never hidden state."""
+"""The KV cache: an explicit argument and result of decoding, never hidden state.
 
+Its rows are rings that turn together: all write their next token at the same place `at`, whatever their lengths, so that a
+step writes one slice and no scatter. What is `age` steps old lies `age` places before the newest, and a row of n tokens looks
+at the ages below n. Keys are stored with their rotary angle, so the place itself means nothing.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 
 from lm.model.config import ModelConfig
+from lm.sharding import constrain_kv
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class KVCache:
-    """Keys and values of what each row has read, S slots a row. A token at position p lies in slot p."""
+    """Keys and values of what each of B rows has read last, S places a row; an array of each for every layer.
 
-    keys: jax.Array  # (L, B, S, K, head_dim), compute dtype
-    values: jax.Array  # (L, B, S, K, head_dim)
-
-
-def empty_cache(config: ModelConfig, batch: int, slots: int) -> KVCache:
-    """A cache of zeros for `batch` rows of at most `slots` tokens."""
-    shape = (config.layers, batch, slots, config.kv_heads, config.dim_per_head)
-    dtype = jnp.dtype(config.compute_dtype)
-    return KVCache(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
-
-
-def write(slots: jax.Array, new: jax.Array, positions: jax.Array) -> jax.Array:
-    """Put new (B, T, K, head_dim) into slots (B, S, K, head_dim), row by row at positions (B, T).
-
-    Positions at or past S are dropped: that is where padding goes.
+    Laid out as the two products of attention read them, or a CPU would turn all of it around for every token.
     """
-    rows = jnp.arange(slots.shape[0])[:, None]
-    return slots.at[rows, positions].set(new, mode="drop")
+
+    keys: tuple[jax.Array, ...]  # (B, K, head_dim, S)
+    values: tuple[jax.Array, ...]  # (B, K, S, head_dim)
+
+    @property
+    def rows(self) -> int:
+        """B."""
+        return self.keys[0].shape[0]
+
+    @property
+    def places(self) -> int:
+        """S."""
+        return self.values[0].shape[2]
+
+
+def empty_cache(config: ModelConfig, rows: int, places: int) -> KVCache:
+    """A cache of zeros."""
+    b, k, d, dtype = rows, config.kv_heads, config.dim_per_head, jnp.dtype(config.compute_dtype)
+    keys = [constrain_kv(jnp.zeros((b, k, d, places), dtype)) for _ in range(config.layers)]
+    return KVCache(tuple(keys), tuple(x.swapaxes(2, 3) for x in keys))
+
+
+def write(
+    places: tuple[jax.Array, jax.Array], key: jax.Array, value: jax.Array, at: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """One layer's places with key and value (B, 1, K, head_dim) at place `at` of every row."""
+    put = jax.lax.dynamic_update_slice_in_dim
+    return put(places[0], jnp.moveaxis(key, 1, 3), at, axis=3), put(places[1], jnp.swapaxes(value, 1, 2), at, axis=2)
+
+
+def ages(at: jax.Array, places: int) -> jax.Array:
+    """How many tokens ago each place was written, int32 (S,), seen from the token at place `at`, whose age is 0."""
+    return (at - jnp.arange(places)) % places
+
+
+def fill(
+    cache: KVCache,
+    read: Sequence[tuple[jax.Array, jax.Array]],
+    lengths: jax.Array,
+    source: jax.Array,
+    rows: jax.Array,
+    at: jax.Array,
+) -> KVCache:
+    """The cache with prompts in some of its rows, each ending just before place `at`.
+
+    read: keys and values (P, T, K, head_dim) of each layer, of P prompts of `lengths` (P,). Row rows[i] gets prompt source[i]
+    (both int (N,)); rows past the last one are dropped, which is where padding goes.
+    """
+    token = lengths[source][:, None] - 1 - ages(at - 1, cache.places)  # (N, S): which token lies at each place
+    token = jnp.clip(token, 0, read[0][0].shape[1] - 1)  # what is outside the prompt is never looked at
+
+    def put(places: jax.Array, new: jax.Array, order: tuple[int, ...]) -> jax.Array:
+        ring = jnp.transpose(new[source[:, None], token], order).astype(places.dtype)
+        return constrain_kv(places.at[rows].set(ring, mode="drop"))
+
+    return KVCache(
+        tuple(put(old, keys, (0, 2, 3, 1)) for old, (keys, _) in zip(cache.keys, read, strict=True)),
+        tuple(put(old, values, (0, 2, 1, 3)) for old, (_, values) in zip(cache.values, read, strict=True)),
+    )
+
+
+def rearrange(cache: KVCache, rows: jax.Array, places: int, at: jax.Array, new_at: jax.Array) -> KVCache:
+    """A cache of the given rows int (B',) with another number of places.
+
+    Where the next token goes changes from `at` to `new_at`. Ages that do not fit, or were not there, are lost.
+    """
+    old = (at - 1 - ages(new_at - 1, places)) % cache.places
+    return KVCache(
+        tuple(constrain_kv(jnp.take(keys[rows], old, axis=3)) for keys in cache.keys),
+        tuple(constrain_kv(jnp.take(values[rows], old, axis=2)) for values in cache.values),
+    )

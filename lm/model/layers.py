@@ -4,6 +4,7 @@ Flax NNX modules in tree mode (FLIP 5310): a module is a pytree whose leaves are
 `jax.grad`, `jax.lax.scan` and optax take it as it is. Nothing here mutates anything.
 """
 
+import copy
 import itertools
 from collections.abc import Sequence
 
@@ -34,12 +35,17 @@ def side_by_side(layers: Sequence[Linear], x: jax.Array) -> list[jax.Array]:
     mesh = jax.sharding.get_abstract_mesh()
     if not mesh.empty and mesh.shape["tensor"] > 1:  # kernels that are split over devices would have to move first
         return [layer(x) for layer in layers]
-    y = x @ jnp.concatenate([layer.kernel for layer in layers], axis=1).astype(x.dtype)
-    biases = [layer.bias for layer in layers if layer.bias is not None]
-    if biases:
-        y = y + jnp.concatenate(biases).astype(x.dtype)
     ends = list(itertools.accumulate(layer.kernel.shape[1] for layer in layers))
-    return jnp.split(y, ends[:-1], axis=-1)
+    return jnp.split(beside(layers)(x), ends[:-1], axis=-1)
+
+
+def beside(layers: Sequence[Linear]) -> Linear:
+    """One map whose outputs are those of several, one after the other."""
+    whole = copy.copy(layers[0])
+    whole.kernel = nnx.data(jnp.concatenate([layer.kernel for layer in layers], axis=1))
+    biases = [layer.bias for layer in layers if layer.bias is not None]
+    whole.bias = nnx.data(jnp.concatenate(biases)) if biases else None
+    return whole
 
 
 class Norm(nnx.Module):

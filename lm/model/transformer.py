@@ -1,22 +1,21 @@
 """The Transformer (arXiv 1706.03762, pre-norm as GPT-2 and Llama): tokens in, a score for every symbol out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from lm.model.attention import Attention
-from lm.model.cache import KVCache
+from lm.model.attention import Attention, Pair
+from lm.model.cache import KVCache, ages
 from lm.model.config import ModelConfig
 from lm.model.layers import MLP, Norm
 from lm.model.positions import rope_tables
 from lm.sharding import constrain
 
-Slots = tuple[jax.Array, jax.Array]  # keys and values
 Tree = TypeVar("Tree")
-Layer = Callable[[jax.Array, "Block", Slots | None, int], tuple[jax.Array, Slots | None]]
+Layer = Callable[[jax.Array, "Block", int], tuple[jax.Array, Pair | None]]
 
 
 class Block(nnx.Module):
@@ -37,23 +36,41 @@ class Block(nnx.Module):
         x: jax.Array,
         first: jax.Array,
         tokens: jax.Array,
-        positions: jax.Array,
-        rope: Slots | None,
+        rope: Pair | None,
         segment_ids: jax.Array | None,
-        slots: Slots | None,
         window: int,
-    ) -> tuple[jax.Array, Slots | None]:
-        """x (B, T, D) to (B, T, D), and this layer's cache slots with x added (see `Attention`).
+    ) -> tuple[jax.Array, Pair]:
+        """x (B, T, D) to (B, T, D), and its keys and values (B, T, K, head_dim).
 
         `first` (B, T, D) is what the first block read; tokens int (B, T).
         """
-        if self.residual_scalars is not None:
-            keep, again = self.residual_scalars.astype(x.dtype)
-            x = keep * x + again * first
-        y, slots = self.attention(self.attention_norm(x), tokens, positions, rope, segment_ids, slots, window)
-        x = x + y
-        x = x + self.mlp(self.mlp_norm(x))
-        return constrain(x, "batch", None, None), slots
+        x = self._mix(x, first)
+        y, read = self.attention(self.attention_norm(x), tokens, rope, segment_ids, window)
+        return self._finish(x + y), read
+
+    def decode(
+        self,
+        x: jax.Array,
+        first: jax.Array,
+        tokens: jax.Array,
+        rope: Pair | None,
+        places: Pair,
+        at: jax.Array,
+        mask: jax.Array,
+    ) -> tuple[jax.Array, Pair]:
+        """One token a row, x (B, 1, D), with this layer's part of the cache; see `Attention.decode`."""
+        x = self._mix(x, first)
+        y, places = self.attention.decode(self.attention_norm(x), tokens, rope, places, at, mask)
+        return self._finish(x + y), places
+
+    def _mix(self, x: jax.Array, first: jax.Array) -> jax.Array:
+        if self.residual_scalars is None:
+            return x
+        keep, again = self.residual_scalars.astype(x.dtype)
+        return keep * x + again * first
+
+    def _finish(self, x: jax.Array) -> jax.Array:
+        return constrain(x + self.mlp(self.mlp_norm(x)), "batch", None, None)
 
 
 class Transformer(nnx.Module):
@@ -80,30 +97,55 @@ class Transformer(nnx.Module):
         tokens: jax.Array,
         positions: jax.Array | None = None,
         segment_ids: jax.Array | None = None,
-        cache: KVCache | None = None,
-    ) -> tuple[jax.Array, KVCache | None]:
-        """The final residual stream, normed: (B, T, D) in the compute dtype, and the cache with these tokens added.
+        *,
+        keep: bool = False,
+    ) -> tuple[jax.Array, list[Pair] | None]:
+        """The final residual stream, normed: (B, T, D) in the compute dtype.
 
         tokens int (B, T); positions int (B, T), from 0 in each row unless given; segment_ids int (B, T) keep packed
-        documents apart. With a cache, attention is over its slots (see `KVCache`) and segment_ids are not used.
+        documents apart. With `keep`, also every layer's keys and values (B, T, K, head_dim), for a cache.
         """
         config = self.config
         if positions is None:
             positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
-        x = self.token_embedding.astype(jnp.dtype(config.compute_dtype))[tokens]
-        if self.position_embedding is not None:
-            x = x + self.position_embedding.astype(x.dtype)[positions]
-        x = constrain(x, "batch", None, None)
-        rope = rope_tables(positions, config) if config.positions == "rotary" else None
-
+        x, rope = self._embed(tokens, positions)
         first = x
 
-        def layer(x: jax.Array, block: Block, slots: Slots | None, window: int) -> tuple[jax.Array, Slots | None]:
-            return block(x, first, tokens, positions, rope, segment_ids, slots, window)
+        def layer(x: jax.Array, block: Block, window: int) -> tuple[jax.Array, Pair | None]:
+            x, read = block(x, first, tokens, rope, segment_ids, window)
+            return x, read if keep else None
 
-        slots = None if cache is None else (cache.keys, cache.values)
-        x, slots = run_layers(rematerialize(layer, config.remat), x, self.blocks, slots, config)
-        return self.final_norm(x), None if slots is None else KVCache(*slots)
+        x, read = run_layers(rematerialize(layer, config.remat), x, self.blocks, config)
+        return self.final_norm(x), read
+
+    def decode(
+        self, tokens: jax.Array, positions: jax.Array, cache: KVCache, at: jax.Array
+    ) -> tuple[jax.Array, KVCache]:
+        """The final residual stream (B, D) of one more token a row, and the cache with it.
+
+        tokens and positions int (B,); `at` is where the cache's rings stand. A row sees the `positions` tokens before it.
+        """
+        x, rope = self._embed(tokens[:, None], positions[:, None])
+        first, written = x, []
+        age = ages(at, cache.places)
+        masks = {
+            window: (age <= (jnp.minimum(positions, window - 1) if window else positions)[:, None])
+            for window in set(self.config.windows)
+        }
+        for i, block in enumerate(layers_of(self.blocks, self.config.layers)):
+            mask = masks[self.config.windows[i % len(self.config.windows)]]
+            x, places = block.decode(x, first, tokens[:, None], rope, (cache.keys[i], cache.values[i]), at, mask)
+            written.append(places)
+        keys, values = zip(*written, strict=True)
+        return self.final_norm(x)[:, 0], KVCache(keys, values)
+
+    def _embed(self, tokens: jax.Array, positions: jax.Array) -> tuple[jax.Array, Pair | None]:
+        """What the first block reads (B, T, D), and the rotary tables of the positions (B, T)."""
+        x = self.token_embedding.astype(jnp.dtype(self.config.compute_dtype))[tokens]
+        if self.position_embedding is not None:
+            x = x + self.position_embedding.astype(x.dtype)[positions]
+        rope = rope_tables(positions, self.config) if self.config.positions == "rotary" else None
+        return constrain(x, "batch", None, None), rope
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """Scores for every symbol, float32 (..., V), from `hidden` (..., D)."""
@@ -115,15 +157,10 @@ class Transformer(nnx.Module):
         return self.token_embedding.T if self.head is None else self.head
 
     def __call__(
-        self,
-        tokens: jax.Array,
-        positions: jax.Array | None = None,
-        segment_ids: jax.Array | None = None,
-        cache: KVCache | None = None,
-    ) -> tuple[jax.Array, KVCache | None]:
-        """Logits float32 (B, T, V) and the cache; arguments as in `hidden`."""
-        hidden, cache = self.hidden(tokens, positions, segment_ids, cache)
-        return self.logits(hidden), cache
+        self, tokens: jax.Array, positions: jax.Array | None = None, segment_ids: jax.Array | None = None
+    ) -> jax.Array:
+        """Logits float32 (B, T, V); arguments as in `hidden`."""
+        return self.logits(self.hidden(tokens, positions, segment_ids)[0])
 
 
 def project(hidden: jax.Array, head: jax.Array, cap: float) -> jax.Array:
@@ -133,32 +170,37 @@ def project(hidden: jax.Array, head: jax.Array, cap: float) -> jax.Array:
 
 
 def run_layers(
-    layer: Layer, x: jax.Array, blocks: Block, slots: Slots | None, config: ModelConfig
-) -> tuple[jax.Array, Slots | None]:
-    """Pass x through all layers of the stacked `blocks`; slots are the cache's arrays with their leading axis L.
+    layer: Layer, x: jax.Array, blocks: "Block | Sequence[Block]", config: ModelConfig
+) -> tuple[jax.Array, list[Pair] | None]:
+    """Pass x through all layers; also what each of them returned besides, unless that is None.
 
     Unrolled, the compiler sees every layer (faster on CPU). Scanned, it compiles one group of layers, as many as there
     are `windows`, and loops: compile time no longer grows with depth.
     """
-    if config.layer_loop == "unrolled":
-        written = []
-        for i, (block, layer_slots) in enumerate(unstack((blocks, slots), config.layers)):
-            x, layer_slots = layer(x, block, layer_slots, config.windows[i % len(config.windows)])
-            written.append(layer_slots)
-        return x, None if slots is None else jax.tree.map(lambda *leaves: jnp.stack(leaves), *written)
-
     period = len(config.windows)
+    if config.layer_loop == "unrolled" or not isinstance(blocks, Block):
+        kept = []
+        for i, block in enumerate(layers_of(blocks, config.layers)):
+            x, read = layer(x, block, config.windows[i % period])
+            kept.append(read)
+        return x, None if kept[0] is None else kept
 
-    def group(x: jax.Array, stacked: tuple[Block, Slots | None]) -> tuple[jax.Array, Slots | None]:
-        written = []
-        for (block, layer_slots), window in zip(unstack(stacked, period), config.windows, strict=True):
-            x, layer_slots = layer(x, block, layer_slots, window)
-            written.append(layer_slots)
-        return x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *written)
+    def group(x: jax.Array, stacked: Block) -> tuple[jax.Array, list[Pair | None]]:
+        kept = []
+        for block, window in zip(unstack(stacked, period), config.windows, strict=True):
+            x, read = layer(x, block, window)
+            kept.append(read)
+        return x, kept
 
-    grouped = jax.tree.map(lambda leaf: leaf.reshape(-1, period, *leaf.shape[1:]), (blocks, slots))
-    x, slots = jax.lax.scan(group, x, grouped)
-    return x, jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), slots)
+    x, kept = jax.lax.scan(group, x, jax.tree.map(lambda leaf: leaf.reshape(-1, period, *leaf.shape[1:]), blocks))
+    if kept[0] is None:
+        return x, None
+    return x, [jax.tree.map(lambda leaf: leaf[i // period], kept[i % period]) for i in range(config.layers)]
+
+
+def layers_of(blocks: "Block | Sequence[Block]", count: int) -> Sequence[Block]:
+    """The layers, whether stacked or already apart (as the engine keeps them)."""
+    return unstack(blocks, count) if isinstance(blocks, Block) else blocks
 
 
 def unstack(tree: Tree, count: int) -> list[Tree]:
@@ -173,4 +215,4 @@ def rematerialize(layer: Layer, remat: str) -> Layer:
     if remat == "none":
         return layer
     policy = jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims if remat == "dots" else None
-    return jax.checkpoint(layer, policy=policy, static_argnums=(3,), prevent_cse=True)
+    return jax.checkpoint(layer, policy=policy, static_argnums=(2,), prevent_cse=True)

@@ -9,8 +9,8 @@ import threading
 import urllib.error
 import urllib.request
 
+import nonsense
 import pytest
-import serve_fuzz
 from serving import played, serving, wait_for
 
 openai = pytest.importorskip("openai", reason='needs pip install "trivium[dev]"')
@@ -263,7 +263,7 @@ def test_nonsense(server):
     """Some hundred seeded requests, eight at a time; 10,000 with tests/benchmarks/serve_fuzz.py."""
     url, served, engine = server
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        kinds = collections.Counter(pool.map(lambda seed: serve_fuzz.send(url, seed), range(400)))
+        kinds = collections.Counter(pool.map(lambda seed: nonsense.send(url, seed), range(400)))
     assert (
         min(kinds[kind] for kind in [(200, "json"), (200, "stream"), (400, "json"), (404, "json"), (0, "went away")])
         > 5

@@ -1,0 +1,136 @@
+"""The engine's compiled programs: read prompts (`prefill`), write tokens (`decode`), and rearrange the cache.
+
+What changes from call to call is an argument, so that a request never compiles anything: shapes come from a few buckets, and
+`Features` has a handful of values.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lm.inference.sampling import RowSampling, draw
+from lm.model import cache as ring
+from lm.model.cache import KVCache
+from lm.model.transformer import Transformer
+from lm.sharding import constrain
+
+CHUNK = 64  # tokens a dispatch, at most
+
+
+class Features(NamedTuple):
+    """What at least one row needs; the rest is left out of the program."""
+
+    samples: bool  # a temperature above 0
+    filters: bool  # top_k, top_p or min_p
+    penalises: bool  # a repetition penalty
+    top: int  # alternatives to report
+    symbols: int  # only the first so many of the vocabulary are written: it may be padded beyond the tokenizer's
+
+
+class Rows(NamedTuple):
+    """What the decoding program is told of its B rows, as the host knows it at the start of a dispatch."""
+
+    token: np.ndarray  # int32 (B,): the last one, not read yet
+    position: np.ndarray  # int32 (B,): its place in the text, so how many tokens the cache holds of the row
+    left: np.ndarray  # int32 (B,): tokens it may still write; 0: an empty row
+    stop: np.ndarray  # int32 (B, M): tokens that end it; -1: none
+    seed: np.ndarray  # uint32 (B,)
+    sample: np.ndarray  # int32 (B,): which of a seed's samples
+    sampling: RowSampling
+
+
+class Chunk(NamedTuple):
+    """What a dispatch wrote: of row b the first count[b] entries count."""
+
+    count: jax.Array  # int32 (B,)
+    tokens: jax.Array  # int32 (B, CHUNK)
+    log_probs: jax.Array  # float32 (B, CHUNK), as the model has it
+    sampling_log_probs: jax.Array  # float32 (B, CHUNK), as it was drawn
+    top_tokens: jax.Array  # int32 (B, CHUNK, top)
+    top_log_probs: jax.Array  # float32 (B, CHUNK, top)
+    steps: jax.Array  # int32 (): how far the rings have turned
+
+
+@partial(jax.jit, donate_argnames="cache")
+def prefill(
+    model: Transformer,
+    cache: KVCache,
+    tokens: jax.Array,
+    lengths: jax.Array,
+    source: jax.Array,
+    rows: jax.Array,
+    at: jax.Array,
+) -> KVCache:
+    """The cache with P prompts (P, T), padded on the right to `lengths` (P,), in its rows; see `cache.fill`."""
+    _, read = model.hidden(tokens, keep=True)
+    assert read is not None  # it was asked for
+    return ring.fill(cache, read, lengths, source, rows, at)
+
+
+@partial(jax.jit, static_argnames="places")
+def rearrange(cache: KVCache, rows: jax.Array, places: int, at: jax.Array, new_at: jax.Array) -> KVCache:
+    """See `cache.rearrange`."""
+    return ring.rearrange(cache, rows, places, at, new_at)
+
+
+@partial(jax.jit, static_argnames="features", donate_argnames="cache")
+def decode(
+    model: Transformer,
+    cache: KVCache,
+    rows: Rows,
+    seen: jax.Array | None,
+    at: jax.Array,
+    limit: jax.Array,
+    patience: jax.Array,
+    features: Features,
+) -> tuple[KVCache, Chunk]:
+    """Write up to `limit` <= CHUNK tokens a row, fewer when all rows have ended, or `patience` rows since the start.
+
+    `seen` bool (B, V) says which tokens each row holds already; None when no row has a repetition penalty.
+    """
+    b, places = cache.rows, cache.places
+    keys = jax.vmap(lambda seed, sample: jax.random.fold_in(jax.random.key(seed), sample))(rows.seed, rows.sample)
+    running = jnp.sum(rows.left > 0)
+
+    def going_on(carry: tuple) -> jax.Array:
+        i, _, _, left, _, _, _ = carry
+        still = jnp.sum(left > 0)
+        return (i < limit) & (still > 0) & (running - still < patience)
+
+    def one(carry: tuple) -> tuple:
+        i, token, position, left, seen, cache, chunk = carry
+        hidden, cache = model.decode(token, position, cache, (at + i) % places)
+        logits = model.logits(hidden)[:, : features.symbols]
+        # A place's random number depends on the seed, the sample and the position alone.
+        uniform = jax.vmap(lambda key, place: jax.random.uniform(jax.random.fold_in(key, place)))(keys, position + 1)
+        drawn = draw(logits, uniform, rows.sampling, seen, samples=features.samples, filters=features.filters)
+        writes = left > 0
+        new = [drawn.token, drawn.log_prob, drawn.sampling_log_prob]
+        kept = [chunk.tokens, chunk.log_probs, chunk.sampling_log_probs]
+        if features.top:
+            best, best_tokens = jax.lax.top_k(logits, features.top)
+            new += [best_tokens, best - jax.nn.logsumexp(logits, axis=-1, keepdims=True)]
+            kept += [chunk.top_tokens, chunk.top_log_probs]
+        kept = [jax.lax.dynamic_update_index_in_dim(all_, x, i, axis=1) for all_, x in zip(kept, new, strict=True)]
+        ended = jnp.any(rows.stop == drawn.token[:, None], axis=1)
+        if seen is not None:
+            seen = seen.at[jnp.arange(b), drawn.token].set(True)
+        chunk = Chunk(chunk.count + writes, *kept[:3], *(kept[3:] or chunk[4:6]), i + 1)
+        left = jnp.where(writes & ~ended, left - 1, 0)
+        return i + 1, drawn.token, position + writes, left, seen, cache, chunk
+
+    empty = Chunk(
+        jnp.zeros(b, jnp.int32),
+        jnp.zeros((b, CHUNK), jnp.int32),
+        jnp.zeros((b, CHUNK), jnp.float32),
+        jnp.zeros((b, CHUNK), jnp.float32),
+        jnp.zeros((b, CHUNK, features.top), jnp.int32),
+        jnp.zeros((b, CHUNK, features.top), jnp.float32),
+        jnp.int32(0),
+    )
+    start = (jnp.int32(0), rows.token, rows.position, rows.left, seen, cache, empty)
+    cache, chunk = jax.lax.while_loop(going_on, one, start)[-2:]
+    return cache, jax.tree.map(lambda x: constrain(x, *(None,) * x.ndim), chunk)  # every process reads all of it

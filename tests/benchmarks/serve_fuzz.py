@@ -1,0 +1,102 @@
+"""Many seeded requests, mostly wrong, against a real server: it must stay up, answer in form, and not grow.
+
+    python tests/benchmarks/serve_fuzz.py --requests=10000
+
+Starts `launch.serve` with a small untrained model on a free loopback port, sends it what `tests/launch/nonsense.py` makes
+of the seeds (about a tenth of the clients go away in the middle), and prints the kinds of answers, requests a second, and
+the server's resident memory along the way. Fails when memory grew by more than 5% from the middle to the end.
+"""
+
+import argparse
+import collections
+import concurrent.futures
+import json
+import os
+import pydoc_data.topics
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from dataclasses import asdict
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path += [str(ROOT), str(ROOT / "tests" / "launch")]
+
+
+def save_run(folder: Path) -> None:
+    """A run as training leaves it, but untrained: 600 symbols, a context of 256 tokens."""
+    import jax
+    import jax.numpy as jnp
+
+    from data_pipeline.tokenizer import train_tokenizer
+    from lm.checkpoint import Checkpoints
+    from lm.experiment import Experiment
+    from lm.model.config import ModelConfig
+    from lm.model.transformer import Transformer
+
+    config = ModelConfig(vocab_size=600, context_length=256, layers=2, width=32, heads=4, kv_heads=4, mlp_width=48)
+    train_tokenizer(list(pydoc_data.topics.topics.values())[:20], 600, folder / "tokenizer" / "tokenizer.model")
+    (folder / "config.json").write_text(json.dumps(asdict(Experiment(model=config))))
+    checkpoints = Checkpoints(folder / "checkpoints")
+    model = jax.jit(Transformer, static_argnums=1)(jax.random.key(0), config)
+    checkpoints.save(0, model, {"none": jnp.zeros(1)}, {})
+    checkpoints.wait()
+    checkpoints.close()
+
+
+def resident(process: int) -> float:
+    """Resident memory of a process, MiB."""
+    pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def main() -> None:
+    """Print what happened; exit with 1 when something did that must not."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--requests", type=int, default=10_000)
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--clients", type=int, default=16, help="at once")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        save_run(Path(folder))
+        command = [sys.executable, "-m", "launch.serve", f"--model=played={folder}", "--port=0", "--slots=16"]
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
+            try:
+                url = next(found[0] for line in server.stdout if (found := re.search(r"http://[\d.:]+", line)))
+                print(f"{url}, process {server.pid}")
+                sys.exit(attack(url, server.pid, options))
+            finally:
+                server.terminate()
+                print(f"exit code {server.wait(60)} after SIGTERM")
+
+
+def attack(url: str, process: int, options: argparse.Namespace) -> int:
+    """Send the requests; the exit code."""
+    import nonsense
+
+    kinds: collections.Counter = collections.Counter()
+    memory = []
+    start = time.perf_counter()
+    seeds = range(options.first, options.first + options.requests)
+    part = max(1, options.requests // 10)
+    with concurrent.futures.ThreadPoolExecutor(options.clients) as pool:
+        for first in range(0, len(seeds), part):
+            kinds.update(pool.map(lambda seed: nonsense.send(url, seed), seeds[first : first + part]))
+            memory.append(resident(process))
+            print(f"{first + part:>7} requests  {memory[-1]:.0f} MiB", flush=True)
+    seconds = time.perf_counter() - start
+    for (status, kind), count in sorted(kinds.items()):
+        print(f"{status or '-':>4} {kind:<10} {count:>6}")
+    print(f"{len(seeds) / seconds:.0f} requests a second")
+    health = json.load(urllib.request.urlopen(f"{url}/health"))
+    print(f"health: {health}")
+    grown = memory[-1] / memory[len(memory) // 2] - 1
+    print(f"memory grew by {grown:.1%} from the middle to the end")
+    return int(health["status"] != "ok" or health["models"]["played"]["samples"] != 0 or grown > 0.05)
+
+
+if __name__ == "__main__":
+    main()
