@@ -23,7 +23,7 @@ export async function tokenize(body, signal) {
 
 /**
  * Streams an answer. `request` holds `prompt` (completion) or `messages` (chat), and the sampling parameters.
- * Yields {promptIds (once), text, tokens: [{id, piece, text, logprob, alternatives: [{piece, logprob}]}], reason}.
+ * Yields {promptIds (with the first), text, tokens: [{id, piece, text, logprob, alternatives: [{piece, logprob}]}], reason}.
  */
 export async function* write(request, signal) {
   const chat = "messages" in request;

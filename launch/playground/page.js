@@ -39,7 +39,7 @@ async function send() {
     const read = await tokenize({ model: settings.model, ...(messages ? { messages } : { text: prompt }) }, writing.signal);
     for await (const chunk of write({ ...content, ...settings }, writing.signal)) {
       const follow = nearEnd();
-      if (chunk.promptIds) appendTokens(turn.view.read, named(chunk.promptIds, read));
+      if (!tokens) appendTokens(turn.view.read, named(chunk.promptIds, read));
       turn.answer += chunk.text;
       tokens += chunk.tokens.length;
       reason = chunk.reason ?? reason;
@@ -95,8 +95,10 @@ function turnView(prompt, model) {
   view.again.hidden = true;
   const foot = element("footer", "row");
   foot.append(view.facts, view.again);
-  const title = element("h2", "who", mode() === "chat" ? "You" : "Prompt");
-  view.article.append(title, element("p", "prompt", prompt), view.read, element("h2", "who", model), view.answer, foot);
+  const title = element("h2", "who asked", mode() === "chat" ? "You" : "Prompt");
+  const readTitle = element("h2", "who read-title", "All that the model reads");
+  view.article.append(title, element("p", "prompt", prompt), readTitle, view.read);
+  view.article.append(element("h2", "who", model), view.answer, foot);
   $("turns").append(view.article);
   return view;
 }

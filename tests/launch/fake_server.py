@@ -90,8 +90,9 @@ class Handler(BaseHTTPRequestHandler):
                 return
             made = choice(answer[at : at + 3], chat, strip=at == 0)
             made["finish_reason"] = reason if at + 3 >= len(answer) else None
-            first = {"prompt_token_ids": [token for token, _, _ in read]} if at == 0 else {}
-            self.event({"choices": [made], **first} if chat else {"choices": [made | first]})
+            ids = {"prompt_token_ids": [token for token, _, _ in read]}
+            # A chat's are in the frame of every event, a completion's in the choice of the first.
+            self.event({"choices": [made], **ids} if chat else {"choices": [made | ids if at == 0 else made]})
             time.sleep(0.03)
         self.event({"choices": [], "usage": {}})
         self.event("[DONE]")

@@ -196,6 +196,20 @@ def test_tokens_are_shown_with_ids_and_what_else_could_have_stood_there(page):
     expect(inspector).to_be_hidden()
 
 
+def test_in_a_chat_the_whole_conversation_is_shown_as_it_is_read(page):
+    page.get_by_text("Chat", exact=True).click()
+    page.check("#show-tokens")
+    send(page, "one two three four five")
+    finished(page)
+    send(page, "six")
+    finished(page, 2)
+    said = ["one two three four five", "one two three four five", "six"]
+    messages = [{"content": text} for text in said]
+    ids = page.locator(".read .token:visible .id").all_inner_texts()
+    assert ids == [str(number) for number, _, _ in fake_server.conversation(messages)]
+    assert page.locator("h2:visible").all_inner_texts() == ["You", "echo", "All that the model reads", "echo"]
+
+
 def test_tokens_can_be_read_with_the_keyboard_alone(page):
     send(page, "one two\nthree")
     finished(page)
