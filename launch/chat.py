@@ -71,9 +71,8 @@ def define_flags() -> None:
     flags.DEFINE_float("temperature", 0.8, "Below 1: safer words; above: wilder; 0: always the most likely.")
     flags.DEFINE_float("top_p", 1.0, "Choose among the fewest tokens that together have this probability.")
     flags.DEFINE_integer("tokens", 256, "How many tokens at most, of each answer.", lower_bound=1)
-    flags.DEFINE_integer(
-        "seed", 0, "The same seed gives the same answers.", lower_bound=0, upper_bound=2**31
-    )  # counted up with every answer
+    # Counted up with every answer, and to stay below 2^32.
+    flags.DEFINE_integer("seed", 0, "The same seed gives the same answers.", lower_bound=0, upper_bound=2**31)
 
 
 def main(_: list[str]) -> None:
@@ -173,14 +172,15 @@ def obey(chat: Chat, line: str) -> bool:
             chat.system = value
             note("(the system prompt is set)" if value else "(no system prompt)")
         case "/temperature" | "/top_p":
-            name = command[1:]
             try:
-                sampling = replace(chat.sampling, **{name: float(value)})
+                number = float(value)
             except ValueError:
                 raise UserError(f"{command} {value}: write a number, such as {command} 0.9") from None
+            sampling = chat.sampling
+            sampling = replace(sampling, temperature=number) if command == "/temperature" else replace(sampling, top_p=number)
             check_sampling(sampling)
             chat.sampling = sampling
-            note(f"({name} {float(value):g})")
+            note(f"({command[1:]} {number:g})")
         case _:
             commands = ("/system", "/temperature", "/top_p", "/tokens", "/reset", "/help", "/quit")
             near = difflib.get_close_matches(command, commands, n=1)
