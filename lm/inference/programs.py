@@ -4,6 +4,7 @@ What changes from call to call is an argument, so that a request never compiles 
 `Features` has a handful of values.
 """
 
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -30,7 +31,9 @@ class Features(NamedTuple):
     symbols: int  # only the first so many of the vocabulary are written: it may be padded beyond the tokenizer's
 
 
-class Rows(NamedTuple):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Rows:
     """What the decoding program is told of its B rows, as the host knows it at the start of a dispatch."""
 
     token: np.ndarray  # int32 (B,): the last one, not read yet
@@ -42,7 +45,9 @@ class Rows(NamedTuple):
     sampling: RowSampling
 
 
-class Chunk(NamedTuple):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Chunk:
     """What a dispatch wrote: of row b the first count[b] entries count."""
 
     count: jax.Array  # int32 (B,)
@@ -71,9 +76,9 @@ def prefill(
 
 
 @partial(jax.jit, static_argnames="places")
-def rearrange(cache: KVCache, rows: jax.Array, places: int, at: jax.Array, new_at: jax.Array) -> KVCache:
+def rearrange(cache: KVCache, rows: jax.Array | None, places: int, at: jax.Array) -> KVCache:
     """See `cache.rearrange`."""
-    return ring.rearrange(cache, rows, places, at, new_at)
+    return ring.rearrange(cache, rows, places, at)
 
 
 @partial(jax.jit, static_argnames="features", donate_argnames="cache")
@@ -91,7 +96,7 @@ def decode(
 
     `seen` bool (B, V) says which tokens each row holds already; None when no row has a repetition penalty.
     """
-    b, places = cache.rows, cache.places
+    b, places = len(rows.token), cache.places
     keys = jax.vmap(lambda seed, sample: jax.random.fold_in(jax.random.key(seed), sample))(rows.seed, rows.sample)
     running = jnp.sum(rows.left > 0)
 
@@ -118,7 +123,8 @@ def decode(
         ended = jnp.any(rows.stop == drawn.token[:, None], axis=1)
         if seen is not None:
             seen = seen.at[jnp.arange(b), drawn.token].set(True)
-        chunk = Chunk(chunk.count + writes, *kept[:3], *(kept[3:] or chunk[4:6]), i + 1)
+        tops = kept[3:] or (chunk.top_tokens, chunk.top_log_probs)
+        chunk = Chunk(chunk.count + writes, *kept[:3], *tops, i + 1)
         left = jnp.where(writes & ~ended, left - 1, 0)
         return i + 1, drawn.token, position + writes, left, seen, cache, chunk
 
@@ -131,6 +137,11 @@ def decode(
         jnp.zeros((b, CHUNK, features.top), jnp.float32),
         jnp.int32(0),
     )
+    # A CPU's compiler writes in place when there is one axis of rows and heads; with a single row it would copy otherwise.
+    before = cache
+    if jax.sharding.get_abstract_mesh().empty:
+        cache = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), cache)
     start = (jnp.int32(0), rows.token, rows.position, rows.left, seen, cache, empty)
     cache, chunk = jax.lax.while_loop(going_on, one, start)[-2:]
+    cache = jax.tree.map(lambda x, like: x.reshape(like.shape), cache, before)
     return cache, jax.tree.map(lambda x: constrain(x, *(None,) * x.ndim), chunk)  # every process reads all of it

@@ -15,7 +15,7 @@ class Request:
 
     prompt: tuple[int, ...]
     max_tokens: int
-    sampling: Sampling = Sampling()
+    sampling: Sampling = field(default_factory=Sampling)
     seed: int = 0  # sample i of a seed is always the same text, whatever else the engine is doing
     samples: int = 1  # continuations of this prompt; it is read once for all of them
     stop_tokens: tuple[int, ...] = ()

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from data_pipeline.errors import UserError
 
@@ -34,14 +35,17 @@ def check_sampling(sampling: Sampling) -> None:
         raise UserError(f"repetition_penalty={sampling.repetition_penalty}: must be positive (1: none)")
 
 
+Numbers = jax.Array | np.ndarray
+
+
 class RowSampling(NamedTuple):
     """`Sampling` of each of B rows, as arrays (B,)."""
 
-    repetition_penalty: jax.Array
-    temperature: jax.Array
-    top_k: jax.Array  # int32
-    top_p: jax.Array
-    min_p: jax.Array
+    repetition_penalty: Numbers
+    temperature: Numbers
+    top_k: Numbers  # int32
+    top_p: Numbers
+    min_p: Numbers
 
 
 class Drawn(NamedTuple):

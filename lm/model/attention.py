@@ -201,18 +201,19 @@ class Attention(nnx.Module):
     ) -> tuple[jax.Array, Pair]:
         """x (B, 1, D), one token of each row, to (B, 1, D), and this layer's `places` with it added at `at`.
 
-        Places are keys (B, K, head_dim, S) and values (B, K, S, head_dim) of `KVCache`; mask bool (B, S) says which to look at.
+        Places are keys and values as `cache.write` takes them; mask bool (B, S) says which of them to look at.
         """
         q, k, v = self.project(x, tokens, rope)
         keys, values = write(places, k, v, at)
-        b, _, h, d = q.shape
-        q = q.reshape(b, k.shape[2], h // k.shape[2], d) * d**-0.5
-        logits = jnp.einsum("bkgd,bkds->bkgs", q, keys, preferred_element_type=jnp.float32)
-        logits = logits + jnp.where(mask, 0.0, MASKED)[:, None, None]
+        lead = keys.shape[:-2]
+        q = q.reshape(*lead, -1, self.config.dim_per_head) * self.config.dim_per_head**-0.5
+        logits = jnp.einsum("...gd,...ds->...gs", q, keys, preferred_element_type=jnp.float32)
+        masked = jnp.where(mask, 0.0, MASKED)[:, None, None]
+        logits = logits + jnp.broadcast_to(masked, (len(x), k.shape[2], *masked.shape[2:])).reshape(*lead, 1, -1)
         weights = jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True))
-        y = jnp.einsum("bkgs,bksd->bkgd", weights.astype(v.dtype), values, preferred_element_type=jnp.float32)
+        y = jnp.einsum("...gs,...sd->...gd", weights.astype(v.dtype), values, preferred_element_type=jnp.float32)
         y = (y / jnp.sum(weights, axis=-1, keepdims=True)).astype(x.dtype)
-        return self.output(y.reshape(b, 1, h * d)), (keys, values)
+        return self.output(y.reshape(len(x), 1, -1)), (keys, values)
 
     def project(self, x: jax.Array, tokens: jax.Array, rope: Pair | None) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Queries (B, T, H, head_dim), keys and values (B, T, K, head_dim) of x (B, T, D), turned by their positions."""

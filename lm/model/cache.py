@@ -34,7 +34,7 @@ class KVCache:
     @property
     def places(self) -> int:
         """S."""
-        return self.values[0].shape[2]
+        return self.values[0].shape[-2]
 
 
 def empty_cache(config: ModelConfig, rows: int, places: int) -> KVCache:
@@ -47,9 +47,15 @@ def empty_cache(config: ModelConfig, rows: int, places: int) -> KVCache:
 def write(
     places: tuple[jax.Array, jax.Array], key: jax.Array, value: jax.Array, at: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """One layer's places with key and value (B, 1, K, head_dim) at place `at` of every row."""
+    """One layer's places with key and value (B, 1, K, head_dim) at place `at` of every row.
+
+    Places are keys (..., head_dim, S) and values (..., S, head_dim), where ... is B, K, or the two in one axis.
+    """
+    keys, values = places
+    key = key.reshape(*keys.shape[:-1], 1)
+    value = value.reshape(*values.shape[:-2], 1, values.shape[-1])
     put = jax.lax.dynamic_update_slice_in_dim
-    return put(places[0], jnp.moveaxis(key, 1, 3), at, axis=3), put(places[1], jnp.swapaxes(value, 1, 2), at, axis=2)
+    return put(keys, key, at, axis=keys.ndim - 1), put(values, value, at, axis=values.ndim - 2)
 
 
 def ages(at: jax.Array, places: int) -> jax.Array:
@@ -83,13 +89,22 @@ def fill(
     )
 
 
-def rearrange(cache: KVCache, rows: jax.Array, places: int, at: jax.Array, new_at: jax.Array) -> KVCache:
-    """A cache of the given rows int (B',) with another number of places.
+def rearrange(cache: KVCache, rows: jax.Array | None, places: int, at: jax.Array) -> KVCache:
+    """A cache of the given rows int (B',) (None: as they are) with another number of places; the oldest that do not fit are lost.
 
-    Where the next token goes changes from `at` to `new_at`. Ages that do not fit, or were not there, are lost.
+    Its next token goes to place `min(S, places)`, modulo `places`.
     """
-    old = (at - 1 - ages(new_at - 1, places)) % cache.places
+    if rows is not None:
+        cache = jax.tree.map(lambda x: constrain_kv(x[rows]), cache)
+    more = places - cache.places
+
+    def sized(x: jax.Array, axis: int) -> jax.Array:
+        x = jax.lax.cond(at == 0, lambda: x, lambda: jnp.roll(x, -at, axis))  # the oldest first
+        if more < 0:
+            return jax.lax.slice_in_dim(x, -more, x.shape[axis], axis=axis)
+        return jnp.pad(x, [(0, more if i == axis else 0) for i in range(x.ndim)])
+
     return KVCache(
-        tuple(constrain_kv(jnp.take(keys[rows], old, axis=3)) for keys in cache.keys),
-        tuple(constrain_kv(jnp.take(values[rows], old, axis=2)) for values in cache.values),
+        tuple(constrain_kv(sized(keys, 3)) for keys in cache.keys),
+        tuple(constrain_kv(sized(values, 2)) for values in cache.values),
     )

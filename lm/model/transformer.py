@@ -195,7 +195,8 @@ def run_layers(
     x, kept = jax.lax.scan(group, x, jax.tree.map(lambda leaf: leaf.reshape(-1, period, *leaf.shape[1:]), blocks))
     if kept[0] is None:
         return x, None
-    return x, [jax.tree.map(lambda leaf: leaf[i // period], kept[i % period]) for i in range(config.layers)]
+    by_place = [unstack(one, config.layers // period) for one in kept]  # of the group; then over groups
+    return x, [by_place[i % period][i // period] for i in range(config.layers)]
 
 
 def layers_of(blocks: "Block | Sequence[Block]", count: int) -> Sequence[Block]:
