@@ -1,4 +1,4 @@
-"""Serve trained models to programs that speak OpenAI's interface, and a playground to people.
+r"""Serve trained models to programs that speak OpenAI's interface, and a playground to people.
 
     python -m launch.serve --workdir=runs/a
     python -m launch.serve --model=small=runs/a --model=large=runs/b --port=8080 --api_key=secret
@@ -103,10 +103,9 @@ def load(name: str, folder: Path, slots: int, waiting: int) -> "Served":
 
 def serve_model(name: str, model: "Transformer", tokenizer: Tokenizer, slots: int, waiting: int) -> "Served":
     """A model in an engine, and the engine in a thread."""
-    from lm.inference.engine import Engine
-
     from launch.server.engine_thread import EngineThread
     from launch.server.generation import Served
+    from lm.inference.engine import Engine
     from lm.inference.prompt_scores import prompt_scores
 
     symbols = tokenizer.vocab_size

@@ -9,7 +9,7 @@ from data_pipeline.errors import UserError
 from launch.server.answers import TextOffsets, chat_logprobs, completion_logprobs, usage
 from launch.server.asks import Chat, Completion, Message
 from launch.server.errors import ApiError
-from launch.server.generation import Served, engine_requests, score, write
+from launch.server.generation import Served, check_number, engine_requests, score, write
 from lm.inference.requests import Written
 
 Choices = AsyncGenerator[dict[str, Any], None]
@@ -44,6 +44,7 @@ async def completion_choices(
     served: Served, ask: Completion, prompts: Sequence[Prompt], counts: dict[str, int]
 ) -> Choices:
     """The pieces of a completion's choices; what is written is added to the counts."""
+    check_number(served, len(prompts) * ask.n)
     tokenizer, top = served.tokenizer, ask.logprobs or 0
     offsets = [TextOffsets(tokenizer) for _ in range(len(prompts) * ask.n)]
     started: set[int] = set()
@@ -83,10 +84,12 @@ async def completion_choices(
 
 async def chat_choices(served: Served, ask: Chat, prompt: Prompt, counts: dict[str, int]) -> Choices:
     """The pieces of a chat's choices; what is written is added to the counts."""
+    check_number(served, ask.n)
     started: set[int] = set()
     whole = "delta" if ask.stream else "message"
     requests = engine_requests(served, ask, [prompt], default=served.context, top=ask.top_logprobs)
-    async for piece in write(served, requests, strip_start=bool(prompt.stop_strings)):
+    plain = bool(prompt.stop_strings)  # "Assistant:" is followed by a space, which is the dialogue's
+    async for piece in write(served, requests, strip_start=plain):
         counts.update(usage(counts["prompt_tokens"], counts["completion_tokens"] + len(piece.new.tokens)))
         if not (piece.text or piece.finish_reason or ask.return_token_ids or ask.logprobs):
             continue

@@ -39,6 +39,12 @@ class Piece:
     finish_reason: str | None = None
 
 
+def check_number(served: Served, texts: int) -> None:
+    """Raise `ApiError` for more texts in one request than are ever taken in at once."""
+    if texts > served.engine.capacity:
+        raise ApiError(400, f"{texts} texts at once: at most {served.engine.capacity}, over all prompts and n", "n")
+
+
 def engine_requests(
     served: Served, ask: Completion | Chat, prompts: Sequence[Prompt], *, default: int, top: int
 ) -> list[Request]:
@@ -93,9 +99,6 @@ async def write(served: Served, requests: Sequence[Request], *, strip_start: boo
         with suppress(RuntimeError):  # the loop is closed: nobody listens any more
             loop.call_soon_threadsafe(news.put_nowait, (number, update))
 
-    total = sum(request.samples for request in requests)
-    if total > served.engine.capacity:
-        raise ApiError(400, f"{total} texts at once: at most {served.engine.capacity}, over all prompts and n", "n")
     try:
         jobs = served.engine.submit(requests, deliver)
     except Busy:

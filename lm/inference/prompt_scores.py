@@ -46,4 +46,4 @@ def _scores(
     hidden, _ = model.hidden(tokens[None])
     parts = (hidden[0].reshape(-1, CHUNK, hidden.shape[-1]), jnp.roll(tokens, -1).reshape(-1, CHUNK))
     log_p, best, which = jax.lax.map(chunk, parts)
-    return log_p.reshape(-1), best.reshape(-1, top), which.reshape(-1, top)
+    return log_p.reshape(-1), best.reshape(len(tokens), top), which.reshape(len(tokens), top)

@@ -12,39 +12,16 @@ import collections
 import concurrent.futures
 import json
 import os
-import pydoc_data.topics
 import re
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
-from dataclasses import asdict
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path += [str(ROOT), str(ROOT / "tests" / "launch")]
-
-
-def save_run(folder: Path) -> None:
-    """A run as training leaves it, but untrained: 600 symbols, a context of 256 tokens."""
-    import jax
-    import jax.numpy as jnp
-
-    from data_pipeline.tokenizer import train_tokenizer
-    from lm.checkpoint import Checkpoints
-    from lm.experiment import Experiment
-    from lm.model.config import ModelConfig
-    from lm.model.transformer import Transformer
-
-    config = ModelConfig(vocab_size=600, context_length=256, layers=2, width=32, heads=4, kv_heads=4, mlp_width=48)
-    train_tokenizer(list(pydoc_data.topics.topics.values())[:20], 600, folder / "tokenizer" / "tokenizer.model")
-    (folder / "config.json").write_text(json.dumps(asdict(Experiment(model=config))))
-    checkpoints = Checkpoints(folder / "checkpoints")
-    model = jax.jit(Transformer, static_argnums=1)(jax.random.key(0), config)
-    checkpoints.save(0, model, {"none": jnp.zeros(1)}, {})
-    checkpoints.wait()
-    checkpoints.close()
 
 
 def resident(process: int) -> float:
@@ -60,6 +37,8 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--clients", type=int, default=16, help="at once")
     options = parser.parse_args()
+    from serving import save_run
+
     with tempfile.TemporaryDirectory() as folder:
         save_run(Path(folder))
         command = [sys.executable, "-m", "launch.serve", f"--model=played={folder}", "--port=0", "--slots=16"]

@@ -125,7 +125,7 @@ def send(url: str, seed: int) -> tuple[int, str]:
     head = f"{method} {path} HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Type: {kind}\r\nConnection: close\r\n"
     whole = f"{head}Content-Length: {len(contents)}\r\n\r\n".encode() + contents
     goes_away = chance.random() < 0.1
-    with socket.create_connection((address.hostname, address.port), timeout=30) as connection:
+    with socket.create_connection((address.hostname, address.port), timeout=300) as connection:
         if goes_away:
             connection.sendall(whole[: chance.randrange(1, len(whole) + 1)])
             if chance.random() < 0.5:

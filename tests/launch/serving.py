@@ -7,8 +7,10 @@ import json
 import pydoc_data.topics
 import threading
 import time
+import traceback
 import urllib.request
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 import uvicorn
 
@@ -18,9 +20,13 @@ from launch.server.app import make_app
 from launch.server.engine_thread import EngineThread
 from launch.server.generation import Served
 from lm.inference.requests import CANCELLED, LENGTH, STOP, Alternative, Request, Update, Written, check_request
+from lm.model.config import ModelConfig
 
 CONTEXT = 256
 VOCAB = 600
+MODEL = ModelConfig(
+    vocab_size=VOCAB, context_length=CONTEXT, layers=2, width=32, heads=4, kv_heads=4, mlp_width=48, qk_norm=True
+)
 
 
 @functools.cache
@@ -108,6 +114,9 @@ def serving(*models, api_key=None):
     try:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
+        for served in models:
+            if served.engine.failure:  # pytest shows it where a test fails
+                traceback.print_exception(served.engine.failure)
         server.should_exit = True
         thread.join(20)
         assert not thread.is_alive()
@@ -127,3 +136,20 @@ def fetch(url, body):
     request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=20) as answer:
         return json.load(answer)
+
+
+def save_run(folder: Path) -> None:
+    """A run as training leaves it, but untrained."""
+    import jax
+    import jax.numpy as jnp
+
+    from lm.checkpoint import Checkpoints
+    from lm.experiment import Experiment
+    from lm.model.transformer import Transformer
+
+    tokenizer(folder / "tokenizer")
+    (folder / "config.json").write_text(json.dumps(asdict(Experiment(model=MODEL))))
+    checkpoints = Checkpoints(folder / "checkpoints")
+    checkpoints.save(0, jax.jit(Transformer, static_argnums=1)(jax.random.key(0), MODEL), {"none": jnp.zeros(1)}, {})
+    checkpoints.wait()
+    checkpoints.close()

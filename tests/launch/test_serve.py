@@ -7,13 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from serving import CONTEXT, VOCAB, fetch, serving, tokenizer
+from serving import CONTEXT, MODEL, VOCAB, fetch, serving, tokenizer
 
 from data_pipeline import conversation
 from data_pipeline.conversation import Turn
 from data_pipeline.special_tokens import ASSISTANT_START, SPECIAL_TOKENS
 from launch.serve import serve_model
-from lm.model.config import ModelConfig
 from lm.model.transformer import Transformer
 
 openai = pytest.importorskip("openai", reason='needs pip install "trivium[dev]"')
@@ -23,12 +22,9 @@ HELLO = [{"role": "user", "content": "hello"}]
 
 @pytest.fixture(scope="module")
 def model():
-    config = ModelConfig(
-        vocab_size=VOCAB, context_length=CONTEXT, layers=2, width=32, heads=4, kv_heads=4, mlp_width=48, qk_norm=True
-    )
-    made = Transformer(jax.random.key(0), config)
+    made = Transformer(jax.random.key(0), MODEL)
     return jax.tree.map(
-        lambda x: 8 * x if x.ndim > 1 else x, made
+        lambda x: 4 * x if x.ndim > 1 else x, made
     )  # as initialised, all tokens are about equally likely
 
 
@@ -92,10 +88,10 @@ def test_a_completion_greedily_is_what_the_model_finds_likeliest(client, model, 
     assert choice.prompt_token_ids == prompt
     log_p = scores(model, prompt + choice.token_ids)[len(prompt) - 1 : -1]
     assert choice.token_ids == log_p.argmax(axis=1).tolist()
-    np.testing.assert_allclose(choice.logprobs.token_logprobs, log_p.max(axis=1), atol=1e-4)
+    np.testing.assert_allclose(choice.logprobs.token_logprobs, log_p.max(axis=1), atol=5e-4)
     for at, (token, likeliest) in enumerate(zip(choice.token_ids, choice.logprobs.top_logprobs, strict=True)):
         best = np.argsort(-log_p[at])[:3]
-        assert likeliest == pytest.approx({symbols.piece(int(t)): log_p[at, t] for t in best}, abs=1e-4)
+        assert likeliest == pytest.approx({symbols.piece(int(t)): log_p[at, t] for t in best}, abs=5e-4)
         assert choice.logprobs.tokens[at] == symbols.piece(token)
     assert choice.text == symbols.decode(choice.token_ids)
     assert choice.finish_reason == "length"
@@ -110,9 +106,9 @@ def test_echo_scores_the_prompt(client, model, symbols):
     assert choice.text == "hello there, you"
     assert choice.logprobs.token_logprobs[0] is None
     expected = [log_p[at, token] for at, token in enumerate(prompt[1:])]
-    np.testing.assert_allclose(choice.logprobs.token_logprobs[1:], expected, atol=1e-4)
+    np.testing.assert_allclose(choice.logprobs.token_logprobs[1:], expected, atol=5e-4)
     best = {symbols.piece(int(t)): log_p[2, t] for t in [*np.argsort(-log_p[2])[:2], prompt[3]]}
-    assert choice.logprobs.top_logprobs[3] == pytest.approx(best, abs=1e-4)
+    assert choice.logprobs.top_logprobs[3] == pytest.approx(best, abs=5e-4)
     pieces = [symbols.decode([token]) for token in prompt]
     assert choice.logprobs.text_offset == [len("".join(pieces[:at])) for at in range(len(pieces))]
     assert (made.usage.prompt_tokens, made.usage.completion_tokens) == (len(prompt), 0)

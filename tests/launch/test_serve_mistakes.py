@@ -90,6 +90,7 @@ USER = [{"role": "user", "content": "x"}]
         ({"prompt": "x", "top_k": -1}, 400, "top_k", "top_k=-1: "),
         ({"prompt": "x", "n": 0}, 400, "n", "n=0: "),
         ({"prompt": ["x"] * 73}, 400, "n", "73 texts at once: at most 72"),
+        ({"prompt": ["x"] * 73, "max_tokens": 0, "echo": True}, 400, "n", "73 texts at once: at most 72"),
         ({"prompt": "x", "seed": 2**32}, 400, "seed", "seed=4294967296: "),
         ({"prompt": "x", "stop": ["a"] * 5}, 400, "stop", "at most 4 items"),
         ({"prompt": "x", "stop": ""}, 400, "stop[0]", "at least 1 character"),
