@@ -177,7 +177,9 @@ def obey(chat: Chat, line: str) -> bool:
             except ValueError:
                 raise UserError(f"{command} {value}: write a number, such as {command} 0.9") from None
             sampling = chat.sampling
-            sampling = replace(sampling, temperature=number) if command == "/temperature" else replace(sampling, top_p=number)
+            sampling = (
+                replace(sampling, temperature=number) if command == "/temperature" else replace(sampling, top_p=number)
+            )
             check_sampling(sampling)
             chat.sampling = sampling
             note(f"({command[1:]} {number:g})")
