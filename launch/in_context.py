@@ -21,9 +21,8 @@ from data_pipeline.tokenizer import Tokenizer
 from launch import cli
 
 if TYPE_CHECKING:  # JAX is imported late
-    from lm.inference.engine import Engine
-
     from lm.evaluation.estimate import Estimate
+    from lm.inference.engine import Engine
 
 SHOTS = (0, 1, 2, 4, 8, 16)
 assert max(SHOTS) < LINES
@@ -46,11 +45,10 @@ def main(_: list[str]) -> None:
         raise UserError(f"--questions={options.questions}: must be at least 1")
     workdir = Path(options.workdir).expanduser()
 
-    from lm.inference.engine import Engine
-
     from launch.compare_runs import table
     from launch.figures import estimates_figure
     from launch.workdir import load_model, read_config
+    from lm.inference.engine import Engine
 
     sources = read_config(workdir)["data"]["sources"]
     if "dictionaries" not in sources:

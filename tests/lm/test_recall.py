@@ -73,7 +73,7 @@ def test_continuations_are_scored_by_the_rule_of_the_chain(taught):
         for length, more in ((1, 1), (3, 5), (9, 2), (16, 1))
     ]
     scores = score_continuations(model, pairs).log_probs
-    forward = jax.jit(lambda tokens: model(tokens)[0])
+    forward = jax.jit(model)
     for (prompt, continuation), score in zip(pairs, scores, strict=True):
         total = 0.0
         for at, token in enumerate(continuation):
