@@ -14,6 +14,7 @@ from data_pipeline.errors import UserError
 from data_pipeline.prepare import DocumentsConfig, prepare
 from data_pipeline.repeats import deal
 from lm.experiment import CheckpointConfig, EvaluateConfig, Experiment, SampleConfig
+from lm.inference.requests import Completion, Request, Update, Written
 from lm.model.config import ModelConfig
 from lm.optimizer import OptimizerConfig
 from lm.pretraining import pretraining
@@ -73,14 +74,24 @@ def test_at_most_so_many_documents_of_a_group_are_asked_for():
 
 
 def speaker(says: Callable[[list[int]], list[int]]):
-    """A `generate` of a model that writes `says(prompt)`; notes how it was called."""
-    calls: list[dict] = []
+    """A `generate` of a model that writes `says(prompt)`; notes what it was asked."""
+    asked: list[Request] = []
 
-    def generate(model, prompts, **options):
-        calls.append({"prompts": len(prompts), **options})
-        return [says(list(prompt))[: options["max_tokens"]] for prompt in prompts]
+    def generate(engine, requests, on_update):
+        asked.extend(requests)
+        completions = []
+        for i, request in enumerate(requests):
+            tokens = says(list(request.prompt))[: request.max_tokens]
+            stopped_by = START if START in tokens else None
+            tokens = tokens[: tokens.index(START) + 1] if stopped_by is not None else tokens
+            completions.append(
+                [Completion(Written(tokens), "stop" if stopped_by is not None else "length", stopped_by)]
+            )
+            on_update(i, Update(i, 0, Written()))
+            on_update(i, Update(i, 0, Written(tokens), completions[-1][0].reason, stopped_by))
+        return completions
 
-    return generate, calls
+    return generate, asked
 
 
 def test_shares_of_a_parrot_that_knows_the_even_documents(monkeypatch):
@@ -92,14 +103,14 @@ def test_shares_of_a_parrot_that_knows_the_even_documents(monkeypatch):
         token = prompt[-1]
         return [token] * 8 if token % 2 else [token, token, 0] + [token] * 5
 
-    generate, calls = speaker(says)
+    generate, requests = speaker(says)
     monkeypatch.setattr(lm.recitation, "generate", generate)
     told: list[int] = []
     recited = recite(build(small()), asked, stop=START, symbols=29, on_progress=told.append)
     assert [one.passage for one in recited] == asked
-    assert told == [BATCH, 11]
-    assert [call["prompts"] for call in calls] == [BATCH, BATCH]
-    assert all(call["sampling"].temperature == 0 and call["max_tokens"] == 8 for call in calls)
+    assert told == [1] * len(asked)
+    assert all(request.sampling.temperature == 0 and request.max_tokens == 8 for request in requests)
+    assert {request.stop_tokens for request in requests} == {(START,)}
     for group in recall(recited, too_short):
         index = [0, 4].index(group.repeats)
         members = deal(documents, 2)[index].tolist()
