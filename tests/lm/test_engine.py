@@ -226,7 +226,9 @@ def test_the_context_is_the_limit():
     config = replace(CONFIG, context_length=21)
     prompts = [(5,) * 21, (1, 2, 3), (4,) * 15]
     got = generate(engine(config), asked(GREEDY, 1000, prompts))
-    assert tokens_of(got) == [naive(build(config), p, 22 - len(p), GREEDY)[0] for p in prompts]  # the last is never read
+    assert tokens_of(got) == [
+        naive(build(config), p, 22 - len(p), GREEDY)[0] for p in prompts
+    ]  # the last is never read
 
 
 def test_only_the_tokenizers_symbols_are_written():
@@ -268,9 +270,7 @@ def test_cancelled_requests_give_their_rows_back():
 
 def test_updates_add_up_to_the_result():
     pieces = {}
-    results = generate(
-        engine(), asked(WARM, 50), lambda i, update: pieces.setdefault(i, []).extend(update.new.tokens)
-    )
+    results = generate(engine(), asked(WARM, 50), lambda i, update: pieces.setdefault(i, []).extend(update.new.tokens))
     assert [pieces[i] for i in range(3)] == tokens_of(results)
 
 
