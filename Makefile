@@ -1,4 +1,4 @@
-# make course   the whole tiny course: set up, prepare data, train, report (runs/course/report.html)
+# make course   the whole tiny course: set up, prepare data, train, report (runs/course/report.html), let it write
 # make test     set up, run the tests
 # make parity   the model and the optimizers against PyTorch and transformers (installed where that brings no CUDA)
 # make lint     ruff and mypy
@@ -12,6 +12,8 @@ RUN := .venv/bin/python
 course: setup
 	$(RUN) -m launch.train --config=experiments/pretrain/tiny.py --workdir=runs/course
 	$(RUN) -m launch.report --workdir=runs/course
+	$(RUN) -m launch.generate --workdir=runs/course --prompt="Bruno Lockwood works as a" --samples=3
+	$(RUN) -m launch.generate --workdir=runs/course --prompt="Orson Kovats was born in the city of" --samples=3
 
 test: setup
 	$(RUN) -m pytest -n 2 --dist loadfile -rs

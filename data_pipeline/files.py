@@ -112,6 +112,37 @@ def read_files(paths: Sequence[Path], set_aside: SetAside) -> Iterator[Document]
             yield from read(path, set_aside, bar)
 
 
+def read_rows(paths: Sequence[Path], set_aside: SetAside) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(where, row) of the JSON objects of `paths`: one a line, or a .json file's one array of them.
+
+    (That array may be the one array in an object, too.) What is no object is set aside. Raises `UserError` where a compressed
+    file is damaged.
+    """
+    with _reading_bar(paths, "reading") as bar:
+        for path in paths:
+            values: Iterable[tuple[str, str, Any]] | None = None
+            if (Path(path.stem).suffix if path.suffix in COMPRESSED else path.suffix) == ".json":
+                values = _array(path)
+            for where, raw, value in _json_lines(path, set_aside, bar) if values is None else values:
+                if isinstance(value, dict):
+                    yield where, value
+                else:
+                    set_aside.add(where, "JSON that is not an object", raw.encode())
+
+
+def _array(path: Path) -> list[tuple[str, str, Any]] | None:
+    """(where, JSON, value) of the items of a file that is one JSON array, or has one; None for any other file."""
+    with _opened(path) as (stream, _):
+        try:
+            whole = json.loads(stream.read())
+        except (ValueError, RecursionError):
+            return None
+    arrays = [value for value in whole.values() if isinstance(value, list)] if isinstance(whole, dict) else [whole]
+    if len(arrays) != 1 or not isinstance(arrays[0], list):
+        return None
+    return [(f"{path}#{number}", json.dumps(item), item) for number, item in enumerate(arrays[0])]
+
+
 def cut_text(lines: Iterable[str], length: int = DOCUMENT_LENGTH) -> Iterator[str]:
     """Cut a text, given by its lines (each with its newline), into pieces whose concatenation is the text.
 
@@ -163,15 +194,7 @@ def _read_text(path: Path, set_aside: SetAside, bar: tqdm) -> Iterator[Document]
 
 
 def _read_rows(path: Path, set_aside: SetAside, bar: tqdm) -> Iterator[Document]:
-    for number, line in _lines(path, set_aside, bar):
-        where = f"{path}:{number}"
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            set_aside.add(where, "JSON that does not parse", line.encode())
-            continue
+    for where, line, row in _json_lines(path, set_aside, bar):
         text = row.get("text") if isinstance(row, dict) else None
         if not isinstance(text, str):
             set_aside.add(where, 'row without a "text" string', line.encode())
@@ -181,6 +204,18 @@ def _read_rows(path: Path, set_aside: SetAside, bar: tqdm) -> Iterator[Document]
             set_aside.add(where, "text with half a surrogate pair", line.encode())
         else:
             yield Document(where if row.get("id") is None else str(row["id"]), text)
+
+
+def _json_lines(path: Path, set_aside: SetAside, bar: tqdm) -> Iterator[tuple[str, str, Any]]:
+    """(where, line, value) of every line that is JSON; the others are set aside, but for empty ones."""
+    for number, line in _lines(path, set_aside, bar):
+        where = f"{path}:{number}"
+        if not line.strip():
+            continue
+        try:
+            yield where, line, json.loads(line)
+        except (ValueError, RecursionError):
+            set_aside.add(where, "JSON that does not parse", line.encode())
 
 
 def is_unicode(text: str) -> bool:

@@ -30,6 +30,11 @@ from data_pipeline.tokenizer import (
 if TYPE_CHECKING:
     import tokenizers
 
+# Bytes that a byte-level vocabulary may lack: control characters, and what begins the planes of Unicode that hold nothing yet.
+# (SmolLM's lacks eight of them.) A text with one is refused.
+RARE_BYTES = frozenset({*range(0x20), 0x7F, 0xF1, 0xF2}) - set(b"\t\n\r")
+NEVER_BYTES = frozenset({0xC0, 0xC1, *range(0xF5, 0x100)})  # in no UTF-8
+
 # What other projects call the token before a document, ours first (a vocabulary may have been exported from here).
 DOCUMENT_STARTS = (DOCUMENT_START, "<|begin_of_text|>", "<|endoftext|>", "<s>", "<bos>")
 
@@ -49,6 +54,7 @@ class ForeignTokenizer:
     file_name: str
     contents: bytes
     space_mark_ids: list[int] | None = None
+    unwritable: frozenset[int] = frozenset()  # bytes that no token stands for
 
     @property
     def vocab_size(self) -> int:
@@ -65,9 +71,18 @@ class ForeignTokenizer:
         """sha256 (hex) of the file, decompressed."""
         return hashlib.sha256(self.contents).hexdigest()
 
-    def encode(self, text: str) -> list[int]:
-        """The ids of a text, never a special token. Raises `UserError` on a lone surrogate."""
+    def _require_writable(self, text: str) -> None:
         require_unicode(text)
+        if self.unwritable and not self.unwritable.isdisjoint(text.encode()):
+            character = next(c for c in text if not self.unwritable.isdisjoint(c.encode()))
+            raise UserError(
+                f"the text holds U+{ord(character):04X}, for which this vocabulary has no token, at character "
+                f"{text.index(character):,}; remove or replace it"
+            )
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text, never a special token. Raises `UserError` on what is not text or has no tokens."""
+        self._require_writable(text)
         if self.space_mark_ids is None:
             return self.encode_one(text)
         return encode_around_space_mark(text, self.encode_one, self.space_mark_ids)
@@ -76,7 +91,7 @@ class ForeignTokenizer:
         """`encode` of each text, in the library's threads."""
         batch = list(texts)
         for text in batch:
-            require_unicode(text)
+            self._require_writable(text)
         encoded = self.encode_batch(batch)
         if self.space_mark_ids is None:
             return encoded
@@ -138,6 +153,7 @@ def load_huggingface(path: Path) -> ForeignTokenizer:
     for piece, token in vocab.items():
         if piece not in special:
             bytes_by_id[token] = piece_bytes(piece)
+    missing = frozenset(byte for piece, byte in BYTE_OF.items() if piece not in vocab) - NEVER_BYTES
     return ForeignTokenizer(
         encode_one=partial(encode_huggingface, encoder),
         encode_batch=partial(encode_huggingface_batch, encoder),
@@ -146,6 +162,7 @@ def load_huggingface(path: Path) -> ForeignTokenizer:
         file_name="tokenizer.json",
         contents=contents,
         space_mark_ids=None if byte_level else [vocab.get(f"<0x{byte:02X}>", 0) for byte in SPACE_MARK.encode()],
+        unwritable=missing if byte_level and missing <= RARE_BYTES else frozenset(),
     )
 
 

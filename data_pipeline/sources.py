@@ -1,6 +1,7 @@
 """Where documents come from: one string names a source, and every source is an iterator of `Document`.
 
     school              the small world of `data_pipeline.school`
+    dictionaries        word pairs, a dictionary of its own in each document: `data_pipeline.school.dictionaries`
     pydoc               the Python language reference, 0.47 MB of English that ships with CPython
     docstrings          the documentation strings of the standard library and of the installed packages
     tfds:NAME[:SPLIT]   a TensorFlow Dataset stored as ArrayRecord (split "train" unless named)
@@ -17,10 +18,12 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from data_pipeline.document import Document
 from data_pipeline.errors import UserError
 from data_pipeline.files import files_fingerprint, find_files, near_files, read_files
+from data_pipeline.files import read_rows as read_json_rows
 from data_pipeline.paragraphs import VERSION as PARAGRAPHS_VERSION
 from data_pipeline.paragraphs import paragraphs
 from data_pipeline.python_docs import (
@@ -29,19 +32,21 @@ from data_pipeline.python_docs import (
     language_reference,
     language_reference_fingerprint,
 )
+from data_pipeline.school.dictionaries import DICTIONARIES_VERSION
+from data_pipeline.school.dictionaries import documents as dictionary_documents
 from data_pipeline.school.exposition import SCHOOL_VERSION
 from data_pipeline.school.exposition import documents as school_documents
 from data_pipeline.school.world import SchoolConfig
 from data_pipeline.set_aside import SetAside
-from data_pipeline.tfds_source import read_tfds, tfds_fingerprint
+from data_pipeline.tfds_source import read_tfds, read_tfds_rows, tfds_fingerprint
 
-SOURCES = ("school", "pydoc", "docstrings")
+SOURCES = ("school", "dictionaries", "pydoc", "docstrings")
 PREFIXES = {"tfds": "NAME", "paragraphs": "SOURCE"}  # and what stands after the colon
 PARAGRAPHS = "paragraphs:"
 
 
 def read_documents(source: str, *, school: SchoolConfig, set_aside: SetAside) -> Iterator[Document]:
-    """The documents of `source`, always in the same order. `school` matters to the source "school" only.
+    """The documents of `source`, always in the same order. `school` matters to "school", and its seed to "dictionaries".
 
     Rows that cannot be used go to `set_aside`. Raises `UserError`: at once where the source cannot be found, while
     reading where a compressed file is damaged, and at the end where there was not one document.
@@ -49,6 +54,8 @@ def read_documents(source: str, *, school: SchoolConfig, set_aside: SetAside) ->
     match source:
         case "school":
             documents = school_documents(school)
+        case "dictionaries":
+            documents = dictionary_documents(school.seed)
         case "pydoc":
             documents = language_reference()
         case "docstrings":
@@ -68,6 +75,8 @@ def source_fingerprint(source: str, *, school: SchoolConfig) -> str:
     match source:
         case "school":
             identity = json.dumps([SCHOOL_VERSION, dataclasses.asdict(school)], sort_keys=True)
+        case "dictionaries":
+            identity = json.dumps(["dictionaries", DICTIONARIES_VERSION, school.seed])
         case "pydoc":
             identity = language_reference_fingerprint()
         case "docstrings":
@@ -108,3 +117,13 @@ def _at_least_one(source: str, documents: Iterator[Document], set_aside: SetAsid
         if set_aside.counts.total() > unusable:
             raise UserError(f"{source} holds no documents that can be used: {set_aside.summary()}")
         raise UserError(f"{source} holds no documents")
+
+
+def read_rows(source: str, set_aside: SetAside) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(where, row) of every record of tfds:NAME[:SPLIT], or of the JSONL or JSON files of a path or a glob.
+
+    Rows that cannot be used go to `set_aside`. Raises `UserError` where the source cannot be found or read.
+    """
+    if source.startswith("tfds:"):
+        return read_tfds_rows(source, set_aside)
+    return read_json_rows(_find_files(source), set_aside)

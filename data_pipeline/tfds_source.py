@@ -26,12 +26,45 @@ def read_tfds(source: str, set_aside: SetAside) -> Iterator[Document]:
     """The documents of `tfds:NAME[:SPLIT]`. Raises `UserError`, at once, where it is not on disk or holds no text."""
     builder, split = _find(source)
     field = _text_field(source, builder.info.features)
+    return _documents(_rows(source, builder, split), field, f"{builder.info.full_name}:{split}", set_aside)
+
+
+def read_tfds_rows(source: str, set_aside: SetAside) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(where, row) of every example of `tfds:NAME[:SPLIT]`, with its bytes as text and its arrays as lists.
+
+    Examples with bytes that are not UTF-8 are set aside. Raises `UserError`, at once, where it is not on disk.
+    """
+    builder, split = _find(source)
+    return _plain_rows(_rows(source, builder, split), f"{builder.info.full_name}:{split}", set_aside)
+
+
+def _plain_rows(rows: Sequence[Any], name: str, set_aside: SetAside) -> Iterator[tuple[str, dict[str, Any]]]:
+    for index in range(len(rows)):
+        where = f"tfds:{name}#{index}"
+        try:
+            yield where, _plain(rows[index])
+        except UnicodeDecodeError as error:
+            set_aside.add(where, "invalid UTF-8", error.object)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, bytes):
+        return value.decode()
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _rows(source: str, builder: Any, split: str) -> Sequence[Any]:
     try:
-        rows = builder.as_data_source(split=split)
+        return builder.as_data_source(split=split)
     except NotImplementedError:
         stored_as = builder.info.file_format.value
         raise UserError(f"{source} is stored as {stored_as}, not as array_record: {_prepare(builder.name)}") from None
-    return _documents(rows, field, f"{builder.info.full_name}:{split}", set_aside)
 
 
 def tfds_fingerprint(source: str) -> str:

@@ -54,6 +54,10 @@ class Tokenizer(Protocol):
         """Our names (`special_tokens.py`) to ids, as far as this tokenizer has them; always has `DOCUMENT_START`."""
 
     @property
+    def vocabulary(self) -> "Vocabulary":
+        """What every id stands for, with the names of all special tokens, other people's too."""
+
+    @property
     def document_start(self) -> int:
         """The id written before every document."""
 
@@ -319,7 +323,8 @@ def load_tokenizer(path: Path) -> Tokenizer:
         tokenizer = foreign_tokenizers.load_tiktoken(path)
     else:
         raise UserError(f"{path}: a tokenizer's file ends in .model, .json, .tiktoken or .tiktoken.gz")
-    require_lossless(tokenizer, path)
+    unwritable = tokenizer.unwritable if isinstance(tokenizer, foreign_tokenizers.ForeignTokenizer) else frozenset()
+    require_lossless(tokenizer, path, unwritable)
     return tokenizer
 
 
@@ -350,9 +355,13 @@ PROBE = "".join(
 )
 
 
-def require_lossless(tokenizer: Tokenizer, path: Path) -> None:
-    """Raise `UserError` if the tokenizer does not give back, byte for byte, a text of every kind of character."""
-    if b"".join(map(tokenizer.token_bytes, tokenizer.encode(PROBE))) != PROBE.encode():
+def require_lossless(tokenizer: Tokenizer, path: Path, unwritable: frozenset[int] = frozenset()) -> None:
+    """Raise `UserError` if the tokenizer does not give back, byte for byte, a text of every kind of character.
+
+    But for characters with `unwritable` bytes, which the tokenizer refuses to read.
+    """
+    probe = "".join(character for character in PROBE if unwritable.isdisjoint(character.encode()))
+    if b"".join(map(tokenizer.token_bytes, tokenizer.encode(probe))) != probe.encode():
         raise UserError(
             f"{path}: this tokenizer changes the text it reads (a normaliser, or characters it does not know), so its "
             "tokens cannot give the text back; use a byte-level or byte-fallback BPE tokenizer"

@@ -1,9 +1,12 @@
 """Pictures of a run."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lm.metrics import read_json_lines
+
+if TYPE_CHECKING:
+    from lm.evaluation.estimate import Estimate
 
 
 def loss_figure(workdir: Path) -> Path:
@@ -35,6 +38,28 @@ def recall_figure(workdir: Path, recall: list[dict[str, Any]]) -> Path:
     axes.grid(alpha=0.3)
     axes.legend()
     return _save(figure, workdir / "recall.png")
+
+
+def estimates_figure(
+    path: Path, places: list[str], lines: "dict[str, list[Estimate]]", *, xlabel: str, ylabel: str, **known: list[float]
+) -> None:
+    """Draw shares with their 95% intervals at named places, a line each; those of `known` are exact, and dotted."""
+    plt = _pyplot()
+    figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
+    at = range(len(places))
+    for label, estimates in lines.items():
+        values = [one.value for one in estimates]
+        # Wilson's ends may lie within the value by a rounding.
+        below = [max(one.value - (one.low or 0.0), 0.0) for one in estimates]
+        above = [max((one.high or 0.0) - one.value, 0.0) for one in estimates]
+        axes.errorbar(at, values, [below, above], marker="o", capsize=3, label=label)
+    for label, exact in known.items():
+        axes.plot(at, exact, color="grey", linestyle=":", label=label.replace("_", " "))
+    axes.set(xlabel=xlabel, ylabel=ylabel, ylim=(-0.03, 1.03))
+    axes.set_xticks(list(at), places)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    _save(figure, path)
 
 
 def _pyplot() -> Any:

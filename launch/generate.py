@@ -1,27 +1,29 @@
-"""Let a trained model write.
+r"""Let a trained model write.
 
     python -m launch.generate --workdir=runs/a --prompt="Orson Kovats was born in" --temperature=0.7 --samples=3
     python -m launch.generate --workdir=runs/a --prompt="The assert statement" --top_k=50 --seed=1 --tokens=200
-
+    python -m launch.generate --workdir=runs/a --prompt="1. assert" --stop=$'\n\n' --stop="3." --repetition_penalty=1.2
     python -m launch.generate --workdir=runs/a --prompt="Orson Kovats was born in" --top=5 --step=60
 
 A base model is an autocomplete: it goes on from the prompt, whatever it says. The same seed writes the same text; another
-one another. Text appears as it is written when there is one sample. `--top` shows what the model expects instead, before
-and after some training with `--step`.
+one another. Text appears as it is written when there is one sample; it ends where the model ends a document, or before a
+`--stop` string. `--top` shows what the model expects instead, before and after some training with `--step`.
 """
 
-import codecs
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from absl import flags
 
+from data_pipeline.conversation import document_ends
 from data_pipeline.errors import UserError
 from data_pipeline.tokenizer import Tokenizer
 from launch import cli
+from launch.server.deltas import TextDeltas
 
 if TYPE_CHECKING:  # JAX is imported late
+    from lm.inference.requests import Update
     from lm.model.transformer import Transformer
 
 
@@ -35,6 +37,9 @@ def define_flags() -> None:
     flags.DEFINE_float("temperature", 0.8, "Below 1: safer words; above: wilder; 0: always the most likely.")
     flags.DEFINE_integer("top_k", 0, "Choose among the k most likely tokens only; 0: among all.")
     flags.DEFINE_float("top_p", 1.0, "Choose among the fewest tokens that together have this probability.")
+    flags.DEFINE_float("min_p", 0.0, "Choose among tokens at least this likely relative to the likeliest only.")
+    flags.DEFINE_float("repetition_penalty", 1.0, "Above 1: what was there already becomes less likely.")
+    flags.DEFINE_multi_string("stop", [], "End before this text; may be given several times.")
     flags.DEFINE_integer(
         "top", 0, "Write nothing; show the so many likeliest next tokens at every place of the prompt."
     )
@@ -54,10 +59,12 @@ def main(_: list[str]) -> None:
         raise UserError(f"--seed={options.seed}: must be below 2^32")
 
     from launch.workdir import load_model
+    from lm.inference.engine import Engine
     from lm.inference.generate import generate
+    from lm.inference.requests import Request
     from lm.inference.sampling import Sampling, check_sampling
 
-    sampling = Sampling(options.temperature, options.top_k, options.top_p)
+    sampling = Sampling(**{name: getattr(options, name) for name in Sampling.__dataclass_fields__})
     check_sampling(sampling)
     cli.remember_compilations(Path(cli.CACHE))
     model, tokenizer, step = load_model(Path(options.workdir).expanduser(), options.step)
@@ -66,28 +73,35 @@ def main(_: list[str]) -> None:
     if options.top:
         print(predictions(model, tokenizer, prompt, options.top))
         return
-    stream = codecs.getincrementaldecoder("utf-8")("replace")  # a character may be spread over several tokens
-
-    def show(_: int, tokens: list[int]) -> None:
-        print(stream.decode(b"".join(map(tokenizer.token_bytes, tokens))), end="", flush=True)
-
-    if options.samples == 1:
-        print(options.prompt, end="", flush=True)
-    texts = generate(
-        model,
-        [prompt] * options.samples,
-        max_tokens=options.tokens,
-        sampling=sampling,
-        seed=options.seed,
-        stop=tokenizer.document_start,
-        symbols=tokenizer.vocab_size,
-        on_tokens=show if options.samples == 1 else None,
+    engine = Engine(model, symbols=tokenizer.vocab_size, token_bytes=tokenizer.token_bytes)
+    request = Request(
+        tuple(prompt),
+        options.tokens,
+        sampling,
+        options.seed,
+        options.samples,
+        stop_tokens=document_ends(tokenizer),
+        stop_strings=tuple(options.stop),
     )
-    if options.samples == 1:
-        print(stream.decode(b"", final=True))
+    engine.check(request)
+    deltas = [TextDeltas(tokenizer.token_bytes, request.stop_strings) for _ in range(request.samples)]
+    texts = [options.prompt] * request.samples
+
+    def show(_: int, update: "Update") -> None:
+        by_string = isinstance(update.stopped_by, str)
+        new = deltas[update.sample].feed(update.new.tokens, ended=bool(update.reason), by_string=by_string)
+        texts[update.sample] += new
+        if request.samples == 1:
+            print(new, end="", flush=True)
+
+    if request.samples == 1:
+        print(options.prompt, end="", flush=True)
+    generate(engine, [request], show)
+    if request.samples == 1:
+        print()
     else:
-        for number, tokens in enumerate(texts, 1):
-            print(f"--- {number}\n{options.prompt}{tokenizer.decode(tokens)}")
+        for number, text in enumerate(texts, 1):
+            print(f"--- {number}\n{text}")
 
 
 def predictions(model: "Transformer", tokenizer: Tokenizer, prompt: list[int], top: int) -> str:

@@ -15,6 +15,11 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 
+from launch import huge_pages
+
+if __name__ == "__main__":
+    huge_pages.start_over()  # before the imports that take long, which would be made twice
+
 from absl import flags
 
 from data_pipeline.errors import UserError
@@ -65,7 +70,8 @@ def run(experiment: Experiment, workdir: Path) -> int:
 
     from data_pipeline.prepare import prepare
     from launch.figures import loss_figure
-    from launch.workdir import keep_data_identity, open_workdir, same_everywhere
+    from launch.start_from import check_start, check_tokenizer, with_its_tokenizer
+    from launch.workdir import keep_data_identity, open_workdir, same_everywhere, started
     from lm import processes
     from lm.model.summary import summary
     from lm.pretraining import pretraining
@@ -81,7 +87,11 @@ def run(experiment: Experiment, workdir: Path) -> int:
     with processes.first_does(lambda: open_workdir(workdir, experiment)) or nullcontext():
         mesh = make_mesh(experiment.mesh)
         check_fits(experiment, mesh)  # before the data, which may take long
-        prepared = prepare(experiment.data, experiment.model.vocab_size, cache)
+        if starting := bool(experiment.start_from) and not started(workdir):
+            check_start(experiment)
+        prepared = prepare(with_its_tokenizer(experiment, workdir), experiment.model.vocab_size, cache)
+        if starting:
+            check_tokenizer(experiment, prepared.tokenizer)
         same_everywhere("data", prepared.fingerprints)
         processes.first_does(lambda: keep_data_identity(workdir, prepared))
         print(f"model: {summary(experiment.model)}", flush=True)

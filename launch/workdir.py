@@ -42,6 +42,10 @@ def open_workdir(path: Path, config: Experiment) -> IO[str]:
     there = read_config(path) if file.exists() else here
     if not isinstance(there, dict) or not there.keys() >= {"steps", "model", "optimizer"}:
         raise UserError(f"{file} is not the config of a run: choose another --workdir")
+    if (path / "converted.json").exists():
+        raise UserError(
+            f"{path} holds a converted release: train in another --workdir, with --config.start_from={path}"
+        )
     if started(path):
         differ = [line for line in differences(there, here) if line.split(".")[0].split(":")[0] not in HARDWARE]
         if differ:

@@ -4,18 +4,23 @@ Each holds the model, the optimizer's state and a JSON of everything else a run 
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as managers
 
 from data_pipeline.errors import UserError
 from lm import processes
+from lm.sharding import path_name
+
+# What Orbax holds in memory of parameters that lie in mapped files: pieces of this size, and so much before it writes.
+PIECE_BYTES, BUFFER_BYTES = 2**24, 2**26
 
 
 class Checkpoints:
@@ -129,17 +134,70 @@ def restore_model(directory: Path, model: Any, step: int | None = None) -> tuple
 
     Raises `UserError` when there is no such checkpoint or it cannot be read.
     """
-    if not directory.is_dir():
-        raise UserError(f"no checkpoints in {directory}: train first, or give another --workdir")
+    step = find_step(directory, step)
     with ocp.CheckpointManager(directory.absolute()) as manager:
-        steps = sorted(manager.all_steps())
-        if not steps or (step is not None and step not in steps):
-            raise UserError(f"no checkpoint {'' if step is None else step} in {directory}: there are {steps or 'none'}")
-        step = steps[-1] if step is None else step
         try:
             return manager.restore(step, args=ocp.args.Composite(model=ocp.args.StandardRestore(model)))["model"], step
         except Exception as error:
             raise UserError(f"checkpoint {step} in {directory} cannot be read ({_first_line(error)})") from error
+
+
+def find_step(directory: Path, step: int | None) -> int:
+    """`step`, or if it is None that of the newest checkpoint. Raises `UserError` when there is no such checkpoint."""
+    if not directory.is_dir():
+        raise UserError(f"no checkpoints in {directory}: train first, or give another --workdir")
+    with ocp.CheckpointManager(directory.absolute()) as manager:
+        steps = sorted(manager.all_steps())
+    if not steps or (step is not None and step not in steps):
+        raise UserError(f"no checkpoint {'' if step is None else step} in {directory}: there are {steps or 'none'}")
+    return steps[-1] if step is None else step
+
+
+def save_parameters(directory: Path, model: Any) -> None:
+    """A checkpoint of step 0 with nothing but parameters, whose arrays are NumPy's and may be mapped files.
+
+    On a CPU, JAX takes mapped arrays as they are, and Orbax writes them piece by piece: neither holds the model in memory.
+    """
+    cpu = jax.devices("cpu")[0]
+    arrays = jax.tree.map(lambda x: jax.device_put(x, cpu), model)
+    pieces = jax.tree.map(lambda _: ocp.SaveArgs(chunk_byte_size=PIECE_BYTES), arrays)
+    save = ocp.args.PyTreeSave(arrays, save_args=pieces, ocdbt_target_data_file_size=BUFFER_BYTES)
+    options = ocp.CheckpointManagerOptions(enable_async_checkpointing=False, create=True)
+    largest = max(x.nbytes for x in jax.tree.leaves(arrays))  # under way at a time; Orbax takes no fewer
+    handler = ocp.PyTreeCheckpointHandler(save_concurrent_gb=(largest + 1) / 1e9)
+    with ocp.CheckpointManager(directory.absolute(), options=options, item_handlers={"model": handler}) as manager:
+        manager.save(0, args=ocp.args.Composite(model=save))
+
+
+def read_parameters(
+    directory: Path, model: Any, step: int | None = None
+) -> tuple[Iterator[tuple[str, np.ndarray]], int]:
+    """The parameters of `step` (None: the newest) one by one, each with its dotted path, and that step.
+
+    `model` gives shapes and dtypes. Raises `UserError` as `restore_model` does.
+    """
+    step = find_step(directory, step)
+    leaves, structure = jax.tree_util.tree_flatten_with_path(model)
+    as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)
+
+    def read() -> Iterator[tuple[str, np.ndarray]]:
+        with ocp.CheckpointManager(directory.absolute()) as manager:
+            for number, (path, leaf) in enumerate(leaves):
+                one = [ocp.PLACEHOLDER] * len(leaves)
+                one[number] = leaf
+                wanted = jax.tree.unflatten(structure, one)
+                asked = ocp.args.PyTreeRestore(wanted, restore_args=jax.tree.map(lambda _: as_numpy, wanted))
+                try:
+                    restored = manager.restore(step, args=ocp.args.Composite(model=asked))["model"]
+                except Exception as error:
+                    raise UserError(
+                        f"checkpoint {step} in {directory} cannot be read ({_first_line(error)})"
+                    ) from error
+                kept = [jax.tree.leaves(restored)[number]]
+                del restored  # so that only the caller has it, and may let it go before the next is read
+                yield path_name(path), kept.pop()
+
+    return read(), step
 
 
 @jax.jit

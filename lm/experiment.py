@@ -44,6 +44,7 @@ class Experiment:
     seed: int = 0
     batch_size: int = 16  # rows of model.context_length tokens in an update, over all devices
     accumulate: int = 1  # parts that the batch is taken in, to save memory
+    start_from: str = ""  # a run's folder, or a converted release's, whose parameters are the first; "": random ones
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DocumentsConfig = field(default_factory=DocumentsConfig)
     objective: NextTokenConfig = field(default_factory=NextTokenConfig)

@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from tensorboardX import SummaryWriter
-
 
 class JsonLines:
     """An append-only file of JSON objects with a `step` each, cut back to the checkpoint when a run resumes."""
@@ -50,7 +48,8 @@ class MetricWriter:
         self.steps = JsonLines(workdir / "metrics.jsonl", last_step)
         self.evaluations = JsonLines(workdir / "evaluations.jsonl", last_step)
         self.samples = JsonLines(workdir / "samples.jsonl", last_step)
-        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=last_step + 1, flush_secs=30)
+        self._board: Any = None  # TensorBoard's
+        self._workdir, self._last_step = workdir, last_step
         self._total_steps, self._dollars_per_hour = total_steps, dollars_per_hour
         self._printed = 0.0
 
@@ -59,8 +58,8 @@ class MetricWriter:
         if self._dollars_per_hour:
             record = {**record, "dollars": seconds / 3600 * self._dollars_per_hour}
         self.steps.write(record)
-        self._scalars(record, "train")
         print(step_line(record, self._total_steps, seconds_left), flush=True)
+        self._scalars(record, "train")
 
     def evaluation(self, record: dict[str, Any], is_best: bool) -> None:
         """Validation metrics at a step."""
@@ -78,9 +77,16 @@ class MetricWriter:
     def close(self) -> None:
         """Close all files."""
         for file in (self.steps, self.evaluations, self.samples, self._board):
-            file.close()
+            if file is not None:
+                file.close()
 
     def _scalars(self, record: dict[str, Any], group: str) -> None:
+        if self._board is None:
+            # Imported when the first line is out: where PyTorch is installed, tensorboardX loads all of it.
+            from tensorboardX import SummaryWriter
+
+            folder = str(self._workdir / "tensorboard")
+            self._board = SummaryWriter(folder, purge_step=self._last_step + 1, flush_secs=30)
         for name, value in record.items():
             if name != "step":
                 self._board.add_scalar(f"{group}/{name}", value, record["step"])

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from data_pipeline.school.world import Fact, SchoolConfig, alternatives, build_world, facts, probe
 from data_pipeline.tokenizer import Tokenizer
-from lm.inference.score import continuation_log_probs
+from lm.inference.score import score_continuations
 from lm.model.transformer import Transformer
 
 
@@ -38,14 +38,7 @@ def school_recall(
     `on_progress(done, total)` counts sentences.
     """
     chance = random.Random(config.seed)
-    by_frequency: dict[int, list[Fact]] = {}
-    for fact in facts(build_world(config)):
-        by_frequency.setdefault(fact.frequency, []).append(fact)
-    asked = [
-        fact
-        for _, group in sorted(by_frequency.items())
-        for fact in chance.sample(group, min(per_frequency, len(group)))
-    ]
+    asked = facts_of_each_frequency(config, per_frequency, chance)
     pairs = []
     counts = []
     for fact in asked:
@@ -63,7 +56,7 @@ def school_recall(
         if on_progress:
             on_progress(done, len(pairs))
 
-    scores = continuation_log_probs(model, pairs, progress)
+    scores = score_continuations(model, pairs, progress).log_probs
     wins: dict[int, list[list[bool]]] = {}
     at = 0
     for fact, count in zip(asked, counts, strict=True):
@@ -79,3 +72,11 @@ def school_recall(
         )
         for frequency, group in sorted(wins.items())
     ]
+
+
+def facts_of_each_frequency(config: SchoolConfig, most: int, chance: random.Random) -> list[Fact]:
+    """At most so many facts of each frequency, those that are never told first."""
+    by_frequency: dict[int, list[Fact]] = {}
+    for fact in facts(build_world(config)):
+        by_frequency.setdefault(fact.frequency, []).append(fact)
+    return [fact for _, group in sorted(by_frequency.items()) for fact in chance.sample(group, min(most, len(group)))]

@@ -146,7 +146,7 @@ def recall(recited: Iterable[Recitation], too_short: Counter[int]) -> list[Recal
     return found
 
 
-def wilson(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
+def wilson(successes: float, trials: int, confidence: float = 0.95) -> tuple[float, float]:
     """Wilson's interval for a share, (low, high): useful at 0% and 100% too, where the usual one has no width.
 
     E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22, 1927. `trials` above 0.

@@ -21,7 +21,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from data_pipeline.errors import UserError
 from lm import flops, processes, sharding
-from lm.checkpoint import Checkpoints
+from lm.checkpoint import Checkpoints, restore_model
 from lm.experiment import Experiment
 from lm.metrics import MetricWriter, announced
 from lm.model.transformer import Transformer
@@ -177,10 +177,15 @@ class Run:
         self.checkpoints = Checkpoints(workdir / "checkpoints", config.checkpoint.keep_last)
         self.at, self._seconds_before = 0, 0.0
         restored = self.checkpoints.restore(abstract.model, abstract.optimizer)
-        if restored is None:
+        shardings = jax.tree.map(lambda x: x.sharding, abstract)
+        self.state: TrainState
+        if restored is None and config.start_from:
+            model, at = restore_model(Path(config.start_from).expanduser() / "checkpoints", abstract.model)
+            self.state = TrainState(model, jax.jit(optimizer.init, out_shardings=shardings.optimizer)(model))
+            print(f"starting from {config.start_from} at step {at}", flush=True)
+        elif restored is None:
             init = partial(init_state, config=config, optimizer=optimizer)
-            shardings = jax.tree.map(lambda x: x.sharding, abstract)
-            self.state: TrainState = jax.jit(init, out_shardings=shardings)(jax.random.key(config.seed))
+            self.state = jax.jit(init, out_shardings=shardings)(jax.random.key(config.seed))
         else:
             self.state = TrainState(restored[0], restored[1])
             self.at, self._seconds_before = restored[2]["step"], restored[2]["seconds"]
@@ -206,6 +211,9 @@ class Run:
         self._pending: tuple[int, Metrics, HostBatch, jax.Array | None] | None = None
         self._started = self._last = time.monotonic()
         self._recent: deque[float] = deque(maxlen=50)  # seconds of the last steps, for the time left
+        if restored is None and config.start_from:  # from now on the other folder may change, or go
+            self.save()
+            self.checkpoints.wait()
         if self.at:  # do what the run was killed before doing: the evaluation and the samples that follow a save
             if self._due(self.config.evaluate.every) and not evaluated:
                 self.evaluate()

@@ -24,9 +24,11 @@ LM = [
     "profiler",
     "train",
     "estimate",
+    "interop",
     "inference",
     "recall",
     "recitation",
+    "evaluation",
     "pretraining",
 ]
 
@@ -80,6 +82,7 @@ def test_the_model_knows_no_text_no_flags_and_no_files():
         "numpy",
         "flax",
         "math",
+        "copy",
         "functools",
         "itertools",
         "collections",

@@ -124,7 +124,7 @@ def decode(
         if seen is not None:
             seen = seen.at[jnp.arange(b), drawn.token].set(True)
         tops = kept[3:] or (chunk.top_tokens, chunk.top_log_probs)
-        chunk = Chunk(chunk.count + writes, *kept[:3], *tops, i + 1)
+        chunk = Chunk(chunk.count + writes, kept[0], kept[1], kept[2], tops[0], tops[1], i + 1)
         left = jnp.where(writes & ~ended, left - 1, 0)
         return i + 1, drawn.token, position + writes, left, seen, cache, chunk
 

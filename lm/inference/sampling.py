@@ -25,8 +25,8 @@ def check_sampling(sampling: Sampling) -> None:
     """Raise `UserError` for values that make no sense."""
     if not sampling.temperature >= 0:
         raise UserError(f"temperature={sampling.temperature}: must be 0 (greedy) or more")
-    if sampling.top_k < 0:
-        raise UserError(f"top_k={sampling.top_k}: must be 0 (all tokens) or more")
+    if not 0 <= sampling.top_k < 2**31:
+        raise UserError(f"top_k={sampling.top_k}: must be 0 (all tokens) or more, and below 2^31")
     if not 0 < sampling.top_p <= 1:
         raise UserError(f"top_p={sampling.top_p}: must be above 0 and at most 1")
     if not 0 <= sampling.min_p <= 1:
@@ -56,7 +56,7 @@ class Drawn(NamedTuple):
     sampling_log_prob: jax.Array  # nats, under the distribution it was drawn from
 
 
-def penalise(logits: jax.Array, seen: jax.Array, penalty: jax.Array) -> jax.Array:
+def penalise(logits: jax.Array, seen: jax.Array, penalty: Numbers) -> jax.Array:
     """Logits (B, V) with those of `seen` (B, V) bool tokens moved down by a factor (B,) (arXiv 1909.05858)."""
     factor = penalty[:, None]
     return jnp.where(seen, jnp.where(logits > 0, logits / factor, logits * factor), logits)
@@ -102,19 +102,21 @@ def _at(x: jax.Array, token: jax.Array) -> jax.Array:
 def cut(scaled: jax.Array, rows: RowSampling) -> jax.Array:
     """The lowest log-weight (B,) that top_k, then top_p, then min_p keep, of `scaled` float32 (B, V) whose maximum is 0.
 
-    Equal weights are kept or dropped together. A sort of V numbers would give the same; this is quicker on every backend:
-    the answer's 32 bits are found one by one, each by a sum over V.
+    Weights that are equal but for rounding are kept or dropped together: a compiled program may compute `scaled` twice, and
+    differently in the last bit, so that a cut at exactly one of its values would drop that one at random. A sort of V numbers
+    would give the same; this is quicker on every backend: the answer's 32 bits are found one by one, each by a sum over V.
     """
     v = scaled.shape[-1]
     wanted = jnp.where(rows.top_k > 0, jnp.minimum(rows.top_k, v), v).astype(jnp.float32)
     kth = highest_reaching(scaled, jnp.ones_like(scaled), wanted)
-    weights = jnp.where(scaled >= kth[:, None], jnp.exp(scaled), 0.0)
+    weights = jnp.where(scaled >= (kth - 1e-6 * (1 + jnp.abs(kth)))[:, None], jnp.exp(scaled), 0.0)
     nucleus = highest_reaching(scaled, weights, rows.top_p * jnp.sum(weights, axis=-1))
     nucleus = jnp.where(rows.top_p < 1, nucleus, -jnp.inf)
-    return jnp.maximum(jnp.maximum(kth, nucleus), jnp.log(rows.min_p))
+    lowest = jnp.maximum(jnp.maximum(kth, nucleus), jnp.log(rows.min_p))
+    return lowest - 1e-6 * (1 + jnp.abs(lowest))
 
 
-def highest_reaching(values: jax.Array, mass: jax.Array, wanted: jax.Array) -> jax.Array:
+def highest_reaching(values: jax.Array, mass: jax.Array, wanted: Numbers) -> jax.Array:
     """The highest x (B,) such that the mass (B, V) of values (B, V) >= x is at least `wanted` (B,); -inf if none is.
 
     Floats in the order of their bits: a bisection over integers that ends at one of the values, exactly.

@@ -31,5 +31,6 @@ def _fused(block: Block) -> Block:
     block = copy.copy(block)
     block.attention = copy.copy(block.attention)
     block.attention.fused = nnx.data(beside([block.attention.query, block.attention.key, block.attention.value]))
-    block.attention.query = block.attention.key = block.attention.value = None
+    for name in ("query", "key", "value"):
+        setattr(block.attention, name, None)
     return block

@@ -177,9 +177,9 @@ class Attention(nnx.Module):
         keys = jax.random.split(key, 4)
         width, d = config.width, config.dim_per_head
         self.config = config
-        self.query = Linear(keys[0], width, config.heads * d, config)
-        self.key = Linear(keys[1], width, config.kv_heads * d, config)
-        self.value = Linear(keys[2], width, config.kv_heads * d, config)
+        self.query = Linear(keys[0], width, config.heads * d, config, bias=config.qkv_biases)
+        self.key = Linear(keys[1], width, config.kv_heads * d, config, bias=config.qkv_biases)
+        self.value = Linear(keys[2], width, config.kv_heads * d, config, bias=config.qkv_biases)
         self.fused: Linear | None = None  # the three in one, in place of them, where the engine has put them so
         self.output = Linear(keys[3], config.heads * d, width, config, residual_scale(config))
         self.query_norm = Norm(d, config) if config.qk_norm else None

@@ -7,15 +7,13 @@ from data_pipeline.errors import UserError
 
 @dataclass(unsafe_hash=True)
 class RopeScaling:
-    """Llama 3's stretching of the rotary frequencies for contexts longer than it was trained on (arXiv 2407.21783).
-
-    A factor of 1 leaves the frequencies alone.
-    """
+    """Stretching of the rotary frequencies for contexts longer than a model was trained on; a factor of 1 is none."""
 
     factor: float = 1.0
     low_frequency_factor: float = 1.0
     high_frequency_factor: float = 4.0
     original_context: int = 8192  # tokens
+    kind: str = "llama3"  # llama3 (arXiv 2407.21783) | linear: all by the factor (arXiv 2306.15595), which alone counts
 
 
 # Hashable because it is a static part of the jitted model. Nobody changes it after `check_model`.
@@ -39,6 +37,7 @@ class ModelConfig:
     norm_epsilon: float = 1e-6
     activation: str = "swiglu"  # swiglu (arXiv 2002.05202) | gelu | relu2: squared ReLU (arXiv 2109.08668)
     biases: bool = False
+    qkv_biases: bool = False  # on queries, keys and values even without `biases`, as Qwen 2 (arXiv 2407.10671)
     tied_head: bool = True  # the output head is the token embedding, transposed
     qk_norm: bool = False  # RMSNorm of each query and key head (arXiv 2302.05442)
     residual_scalars: bool = False  # learned: each block reads a x + b (the embedding), as modded-nanogpt does
@@ -84,6 +83,8 @@ def check_model(config: ModelConfig) -> None:
     scaling = config.rope_scaling
     if config.rope_theta <= 0 or scaling.factor <= 0 or scaling.original_context < 1:
         raise UserError("model.rope_theta, rope_scaling.factor and rope_scaling.original_context must be positive")
+    if scaling.kind not in ("llama3", "linear"):
+        raise UserError(f"model.rope_scaling.kind={scaling.kind!r}: choose one of llama3, linear")
     if scaling.high_frequency_factor <= scaling.low_frequency_factor:
         raise UserError("model.rope_scaling.high_frequency_factor must be above low_frequency_factor")
     for name, allowed in CHOICES.items():

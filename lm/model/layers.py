@@ -18,16 +18,28 @@ from lm.model.config import ModelConfig
 class Linear(nnx.Module):
     """y = x W + b, computed in the dtype of x. Parameters: `kernel` (inputs, outputs), `bias` (outputs) or None."""
 
-    def __init__(self, key: jax.Array, inputs: int, outputs: int, config: ModelConfig, scale: float = 1.0) -> None:
+    def __init__(
+        self, key: jax.Array, inputs: int, outputs: int, config: ModelConfig, scale: float = 1.0, bias: bool = False
+    ) -> None:
         std = scale * (config.init_std or inputs**-0.5)
         dtype = jnp.dtype(config.param_dtype)
         self.kernel = nnx.data(std * jax.random.normal(key, (inputs, outputs), dtype))
-        self.bias = nnx.data(jnp.zeros((outputs,), dtype)) if config.biases else None
+        self.bias = nnx.data(jnp.zeros((outputs,), dtype)) if config.biases or bias else None
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """x (..., inputs) to (..., outputs)."""
-        y = x @ self.kernel.astype(x.dtype)
+        y = product(x, self.kernel)
         return y if self.bias is None else y + self.bias.astype(x.dtype)
+
+
+def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """x (..., inputs) times kernel (inputs, outputs), in the dtype of x: (..., outputs).
+
+    As one product of two matrices: the gradient of `kernel` is then one too, which XLA's CPU backend makes up to three times
+    faster than a sum over B and T.
+    """
+    y = x.reshape(-1, x.shape[-1]) @ kernel.astype(x.dtype)
+    return y.reshape(*x.shape[:-1], kernel.shape[1])
 
 
 def side_by_side(layers: Sequence[Linear], x: jax.Array) -> list[jax.Array]:

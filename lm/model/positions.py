@@ -1,4 +1,4 @@
-"""Rotary position embedding (arXiv 2104.09864), with Llama 3's frequency scaling."""
+"""Rotary position embedding (arXiv 2104.09864), with linear or Llama 3's frequency scaling."""
 
 import math
 
@@ -12,12 +12,14 @@ from lm.model.config import ModelConfig, RopeScaling
 def rope_frequencies(head_dim: int, theta: float, scaling: RopeScaling) -> np.ndarray:
     """Angle per position of each pair of dimensions, radians, float32 (head_dim / 2,).
 
-    With a factor above 1, Llama 3's rule: wavelengths short against the original context stay, long ones are stretched
-    by the factor, those between are blended.
+    With a factor other than 1, linear scaling divides all by it. Llama 3's rule: wavelengths short against the original
+    context stay, long ones are stretched by the factor, those between are blended.
     """
     frequencies = theta ** (-np.arange(0, head_dim, 2, dtype=np.float64) / head_dim)
     if scaling.factor == 1.0:
         return frequencies.astype(np.float32)
+    if scaling.kind == "linear":
+        return (frequencies / scaling.factor).astype(np.float32)
     turns = scaling.original_context * frequencies / (2 * math.pi)  # full turns within the original context
     low, high = scaling.low_frequency_factor, scaling.high_frequency_factor
     keep = np.clip((turns - low) / (high - low), 0.0, 1.0)

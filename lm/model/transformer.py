@@ -1,7 +1,7 @@
 """The Transformer (arXiv 1706.03762, pre-norm as GPT-2 and Llama): tokens in, a score for every symbol out."""
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -88,7 +88,9 @@ class Transformer(nnx.Module):
             if config.positions == "learned"
             else None
         )
-        self.blocks = jax.vmap(lambda k: Block(k, config))(jax.random.split(blocks_key, config.layers))
+        self.blocks: Block | Sequence[Block] = jax.vmap(lambda k: Block(k, config))(
+            jax.random.split(blocks_key, config.layers)
+        )
         self.final_norm = Norm(d, config)
         self.head = None if config.tied_head else nnx.data(std * jax.random.normal(head_key, (d, v), dtype))
 
@@ -179,13 +181,13 @@ def run_layers(
     """
     period = len(config.windows)
     if config.layer_loop == "unrolled" or not isinstance(blocks, Block):
-        kept = []
+        kept: list[Any] = []
         for i, block in enumerate(layers_of(blocks, config.layers)):
             x, read = layer(x, block, config.windows[i % period])
             kept.append(read)
         return x, None if kept[0] is None else kept
 
-    def group(x: jax.Array, stacked: Block) -> tuple[jax.Array, list[Pair | None]]:
+    def group(x: jax.Array, stacked: Block) -> tuple[jax.Array, list[Any]]:
         kept = []
         for block, window in zip(unstack(stacked, period), config.windows, strict=True):
             x, read = layer(x, block, window)

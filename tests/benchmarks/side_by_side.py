@@ -7,6 +7,7 @@ for a few seconds, over and over, and what counts is what they did in the same r
 import contextlib
 import importlib
 import multiprocessing
+import os
 import statistics
 import sys
 import time
@@ -20,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from data_pipeline.errors import UserError  # noqa: E402
+from launch import huge_pages  # noqa: E402
 
 TELL = 8.0  # seconds after which a contestant that is silent is said to be at work
 PAUSE = 0.5  # seconds between turns, in which thread pools stop spinning
@@ -51,6 +53,8 @@ class Contestant:
     def ready(self) -> str | None:
         """Start it, and wait until it is built and warm. Returns why it cannot take part, in a line, or None."""
         print(f"  {self.name}: building and compiling ...", flush=True)
+        if tunables := huge_pages.tunables():  # for every side: PyTorch gains from them too, if less
+            os.environ["GLIBC_TUNABLES"] = tunables
         self._process.start()
         self._theirs.close()  # so that either side notices when the other one is gone
         return self._receive()
@@ -89,8 +93,6 @@ class Contestant:
 def _serve(
     pipe: Connection, module: str, function: str, arguments: tuple[Any, ...], environment: dict[str, str]
 ) -> None:
-    import os
-
     os.environ.update(environment)  # before the framework is imported
     try:
         work: Work = getattr(importlib.import_module(module), function)(*arguments)

@@ -12,6 +12,7 @@ import tensorflow_datasets as tfds
 
 from data_pipeline.errors import UserError
 from data_pipeline.set_aside import SetAside
+from data_pipeline.sources import read_rows
 from data_pipeline.tfds_source import SOURCE, read_tfds, tfds_fingerprint
 
 TEXTS = [f"Text number {i}, é." for i in range(10)]
@@ -139,3 +140,14 @@ def test_tensorflow_is_never_imported(data_dir: Path) -> None:
         "assert 'tensorflow_datasets' in sys.modules and 'tensorflow' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_rows_are_plain_values_and_bad_ones_are_set_aside(tmp_path: Path) -> None:
+    set_aside = SetAside(tmp_path / "aside.jsonl")
+    (only,) = read_rows("tfds:tiny_numbers:test", set_aside)
+    assert only == ("tfds:tiny_numbers/1.0.0:test#0", {"n": 0, "many": ["x"]})
+    assert type(only[1]["n"]) is int
+    assert [row["text"] for _, row in read_rows("tfds:tiny_flaws", set_aside)] == ["good", " "]
+    assert set_aside.counts == {"invalid UTF-8": 1}
+    with pytest.raises(UserError, match="is not prepared in"):
+        read_rows("tfds:nothing_like_it", set_aside)

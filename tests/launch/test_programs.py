@@ -82,7 +82,12 @@ def test_generate_repeats_with_a_seed_and_differs_with_another(trained, tmp_path
     assert one == text("--seed=1")
     assert one != text("--seed=2")
     assert one.startswith("The city")
-    assert text("--samples=3").count("---") == 3
+    _, *samples = text("--samples=3", "--min_p=1").split("--- ")
+    assert len(samples) == 3
+    assert len({sample.partition("\n")[2] for sample in samples}) == 1  # of the likeliest token only
+    # It ends before the first stop string, wherever in tokens that lies.
+    middle, later = one[len("The city") + 12 :][:3], one[-4:-1]
+    assert text("--seed=1", f"--stop={later}", f"--stop={middle}").rstrip("\n") == one[: one.index(middle, 8)]
     assert text("--top=3").count("->") == 1 + len(
         load_tokenizer(trained[0] / "tokenizer" / "tokenizer.model").encode("The city")
     )

@@ -50,9 +50,9 @@ def array(parameter: jax.Array) -> np.ndarray:
     return np.asarray(parameter).astype(np.float64)
 
 
-def linear(layer, x: np.ndarray, config: ModelConfig) -> np.ndarray:
+def linear(layer, x: np.ndarray, config: ModelConfig, biased: bool = False) -> np.ndarray:
     y = x @ array(layer.kernel)
-    return y + array(layer.bias) if config.biases else y
+    return y + array(layer.bias) if config.biases or biased else y
 
 
 def norm(layer, x: np.ndarray, config: ModelConfig) -> np.ndarray:
@@ -78,9 +78,9 @@ def mlp(layer, x: np.ndarray, config: ModelConfig) -> np.ndarray:
 
 def self_attention(layer, x, tokens, positions, segments, window: int, config: ModelConfig) -> np.ndarray:
     length, size = len(x), config.head_dim or config.width // config.heads
-    q = linear(layer.query, x, config).reshape(length, config.heads, size)
-    k = linear(layer.key, x, config).reshape(length, config.kv_heads, size)
-    v = linear(layer.value, x, config)
+    q = linear(layer.query, x, config, config.qkv_biases).reshape(length, config.heads, size)
+    k = linear(layer.key, x, config, config.qkv_biases).reshape(length, config.kv_heads, size)
+    v = linear(layer.value, x, config, config.qkv_biases)
     if config.value_embeddings:
         v = v + np.stack([array(layer.value_embedding)[token] for token in tokens])
     v = v.reshape(length, config.kv_heads, size)
@@ -108,6 +108,8 @@ def scaled_frequency(frequency: float, config: ModelConfig) -> float:
     scaling = config.rope_scaling
     if scaling.factor == 1:
         return frequency
+    if scaling.kind == "linear":
+        return frequency / scaling.factor
     wavelength = 2 * math.pi / frequency
     if wavelength < scaling.original_context / scaling.high_frequency_factor:
         return frequency

@@ -9,11 +9,10 @@ import pytest
 import reference
 from tiny_models import CONFIGS, abstract, build, small, tokens_of, with_config
 
-from lm.model.cache import KVCache, empty_cache, write
+from lm.model.cache import KVCache, ages, empty_cache, fill, rearrange, write
 from lm.model.transformer import Transformer
 
-forward = jax.jit(lambda model, *args: model(*args)[0])
-cached = jax.jit(lambda model, tokens, positions, cache: model(tokens, positions, cache=cache))
+forward = jax.jit(lambda model, *args: model(*args))
 
 # Three packed documents, padding at the end of the second row.
 POSITIONS = np.array([[*range(4), *range(9), *range(3)], [*range(10), *range(4), 0, 1]], np.int32)
@@ -51,7 +50,7 @@ def test_packed_documents_are_each_document_alone(name):
 
 def compiled_loss(model: Transformer, tokens: np.ndarray):
     def loss(model, tokens):
-        return jnp.mean(jax.nn.log_softmax(model(tokens)[0])[..., 0])
+        return jnp.mean(jax.nn.log_softmax(model(tokens))[..., 0])
 
     return jax.jit(jax.value_and_grad(loss)).lower(model, tokens).compile()
 
@@ -70,12 +69,10 @@ def test_scanned_layers_compute_what_unrolled_ones_do():
         scanned = with_config(model, layer_loop="scan", remat=remat)
         assert_same(compiled_loss(scanned, tokens)(scanned, tokens), expected)
 
-    positions = np.tile(np.arange(12), (2, 1))
-    expected, got = (
-        cached(m, tokens, positions, empty_cache(m.config, 2, 14))
-        for m in (model, with_config(model, layer_loop="scan"))
-    )
-    assert got[1].keys.shape == got[1].values.shape == (4, 2, 14, 2, 8)
+    read = jax.jit(lambda m: m.hidden(tokens, keep=True))
+    expected, got = read(model), read(with_config(model, layer_loop="scan"))
+    assert len(got[1]) == 4
+    assert got[1][0][0].shape == (2, 12, 2, 8)
     assert_same(got, expected)
 
 
@@ -105,46 +102,66 @@ def test_remat_changes_the_work_and_not_the_result():
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_prefill_and_decode_with_a_cache_are_the_full_forward_pass(name):
-    model = build(CONFIGS[name])
-    lengths, slots = np.array([9, 1]), 16
-    tokens = tokens_of(model.config, 2, slots)
+def test_reading_and_decoding_with_a_cache_are_the_full_forward_pass(name):
+    """Rows of other lengths in one ring of 16 places, which wraps."""
+    model, lengths, places = build(CONFIGS[name]), np.array([9, 1, 5]), 16
+    tokens = tokens_of(model.config, 3, places)
     full = np.asarray(forward(model, tokens))
 
-    read = np.arange(10) < lengths[:, None]
-    prompt = np.where(read, tokens[:, :10], 0)
-    positions = np.where(read, np.arange(10), slots)  # padding goes past the last slot
-    logits, cache = cached(model, prompt, positions, empty_cache(model.config, 2, slots))
-    for row, length in enumerate(lengths):
-        np.testing.assert_allclose(logits[row, :length], full[row, :length], atol=1e-4)
+    @jax.jit
+    def read(tokens: jax.Array, at: jax.Array) -> KVCache:
+        _, kept = model.hidden(tokens, keep=True)
+        return fill(
+            empty_cache(model.config, 3, places), kept, lengths, np.array([2, 0, 1, 0]), np.array([2, 0, 1, 3]), at
+        )
 
-    for steps in range(15):  # each row goes on from its own length; one that is at its end writes past the last slot
-        at = lengths + steps
-        token = np.take_along_axis(tokens, np.minimum(at, slots - 1)[:, None], axis=1)
-        logits, cache = cached(model, token, at[:, None], cache)
-        for row in np.flatnonzero(at < slots):
-            np.testing.assert_allclose(logits[row, 0], full[row, at[row]], atol=1e-4)
+    at = np.int32(13)
+    cache = read(np.where(np.arange(10) < lengths[:, None], tokens[:, :10], 0), at)
+    step = jax.jit(model.decode)
+    for steps in range(15):
+        position = np.minimum(lengths + steps, places - 1)  # a row that is at its end goes on reading its last token
+        hidden, cache = step(tokens[np.arange(3), position], position, cache, (at + steps) % places)
+        for row in np.flatnonzero(lengths + steps < places):
+            np.testing.assert_allclose(model.logits(hidden)[row], full[row, position[row]], atol=1e-4)
 
 
-def test_padding_leaves_no_trace_in_the_cache():
-    config = CONFIGS["qwen3"]
-    positions = np.array([[0, 1, 2, 6, 6, 6]])
-    _, cache = cached(build(config), tokens_of(config, 1, 6), positions, empty_cache(config, 1, 6))
-    assert isinstance(cache, KVCache)
-    assert np.all(np.asarray(cache.keys[:, :, 3:]) == 0)
-    assert np.all(np.any(np.asarray(cache.keys[:, :, :3]) != 0, axis=(-1, -2)))
+def ring(cache: KVCache, at: int) -> np.ndarray:
+    """Keys by age, the newest first: (B, S, head_dim) of the first layer and head."""
+    keys = np.asarray(cache.keys[0])[:, 0]
+    return np.stack([keys[:, :, (at - 1 - age) % keys.shape[2]] for age in range(keys.shape[2])], axis=1)
+
+
+@pytest.mark.parametrize("at", [0, 3, 7])
+@pytest.mark.parametrize("places", [5, 8, 13])
+def test_a_cache_is_rearranged_by_age(at, places):
+    chance = np.random.default_rng(0)
+    numbers = lambda *shape: (jnp.asarray(chance.standard_normal(shape), jnp.float32),)  # noqa: E731
+    cache = KVCache(numbers(3, 2, 4, 8), numbers(3, 2, 8, 4))
+    got = rearrange(cache, np.array([2, 0]), places, np.int32(at))
+    assert (got.rows, got.places) == (2, places)
+    kept = min(8, places)
+    np.testing.assert_array_equal(ring(got, kept)[:, :kept], ring(cache, at)[[2, 0], :kept])
+    same = KVCache(got.keys, tuple(x.swapaxes(2, 3) for x in got.keys))  # values move as keys do
+    twin = rearrange(
+        KVCache(cache.keys, tuple(x.swapaxes(2, 3) for x in cache.keys)), np.array([2, 0]), places, np.int32(at)
+    )
+    np.testing.assert_array_equal(twin.values[0], same.values[0])
 
 
 def test_write_against_a_loop():
     rng = np.random.default_rng(0)
-    slots, new = rng.standard_normal((3, 8, 2, 4)), rng.standard_normal((3, 5, 2, 4))
-    positions = np.array([[0, 1, 2, 3, 4], [7, 8, 9, 100, 3], [5, 2, 8, 8, 8]])
-    expected = slots.copy()
-    for row in range(3):
-        for t in range(5):
-            if positions[row, t] < 8:
-                expected[row, positions[row, t]] = new[row, t]
-    np.testing.assert_allclose(write(jnp.asarray(slots), jnp.asarray(new), jnp.asarray(positions)), expected, rtol=1e-6)
+    keys, values = rng.standard_normal((3, 2, 4, 8)), rng.standard_normal((3, 2, 8, 4))
+    key, value = rng.standard_normal((2, 3, 1, 2, 4))
+    got = write((jnp.asarray(keys), jnp.asarray(values)), jnp.asarray(key), jnp.asarray(value), np.int32(5))
+    for b in range(3):
+        for head in range(2):
+            keys[b, head, :, 5], values[b, head, 5] = key[b, 0, head], value[b, 0, head]
+    np.testing.assert_allclose(got[0], keys, rtol=1e-6)
+    np.testing.assert_allclose(got[1], values, rtol=1e-6)
+
+
+def test_ages_count_back_from_the_newest():
+    assert ages(np.int32(2), 5).tolist() == [2, 1, 0, 4, 3]
 
 
 @pytest.mark.parametrize("name", ["gpt2", "qwen3"])
@@ -156,10 +173,8 @@ def test_bfloat16_runs_and_is_near(name):
     assert got.dtype == jnp.float32
     error = np.asarray(got - expected)
     assert 1e-4 < np.sqrt(np.mean(error**2)) < 0.02 * np.std(expected)  # rounded to 8 bits at each step, and no worse
-    hidden, cache = jax.eval_shape(
-        lambda m: m.hidden(tokens, np.tile(np.arange(16), (2, 1)), cache=empty_cache(m.config, 2, 16)), half
-    )
-    assert hidden.dtype == cache.keys.dtype == cache.values.dtype == jnp.bfloat16
+    hidden, read = jax.eval_shape(lambda m: m.hidden(tokens, keep=True), half)
+    assert hidden.dtype == read[0][0].dtype == empty_cache(half.config, 1, 4).keys[0].dtype == jnp.bfloat16
 
 
 def test_parameters_start_as_said():

@@ -7,7 +7,7 @@ import pytest
 from data_pipeline.prepare import DocumentsConfig, prepare
 from data_pipeline.school.world import SchoolConfig
 from lm.experiment import CheckpointConfig, EvaluateConfig, Experiment, SampleConfig
-from lm.inference.score import continuation_log_probs
+from lm.inference.score import score_continuations
 from lm.model.config import ModelConfig
 from lm.model.transformer import Transformer
 from lm.optimizer import OptimizerConfig
@@ -72,8 +72,8 @@ def test_continuations_are_scored_by_the_rule_of_the_chain(taught):
         (chance.integers(20, 500, length).tolist(), chance.integers(20, 500, more).tolist())
         for length, more in ((1, 1), (3, 5), (9, 2), (16, 1))
     ]
-    scores = continuation_log_probs(model, pairs)
-    forward = jax.jit(lambda tokens: model(tokens)[0])
+    scores = score_continuations(model, pairs).log_probs
+    forward = jax.jit(model)
     for (prompt, continuation), score in zip(pairs, scores, strict=True):
         total = 0.0
         for at, token in enumerate(continuation):

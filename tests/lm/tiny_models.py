@@ -29,6 +29,7 @@ CONFIGS = {
     "gpt2": small(positions="learned", norm="layernorm", norm_epsilon=1e-5, activation="gelu", biases=True),
     # wavelengths 6, 30, 140 and 665 against an original context of 64: kept, blended and stretched ones
     "llama3": small(kv_heads=2, tied_head=False, rope_theta=500.0, rope_scaling=RopeScaling(8.0, 1.0, 4.0, 64)),
+    "qwen2": small(kv_heads=2, qkv_biases=True, rope_scaling=RopeScaling(factor=4.0, kind="linear")),
     "qwen3": small(kv_heads=1, head_dim=12, qk_norm=True, windows=(5, 0)),
     "relu2": small(activation="relu2", logit_soft_cap=3.0, windows=(3,), tied_head=False, norm="layernorm"),
     "scalars": small(residual_scalars=True, value_embeddings=True, kv_heads=2, qk_norm=True, activation="relu2"),

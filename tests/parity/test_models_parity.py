@@ -18,7 +18,7 @@ from lm.objectives.next_token import NextTokenConfig, next_token
 LOGITS, GRADIENTS = 1e-4, 1e-3  # tolerances: absolute, and relative to the norm of each parameter of each layer
 KEY_BIAS, QUERY_BIAS = "blocks.attention.key.bias", "blocks.attention.query.bias"
 
-forward = jax.jit(lambda model, *args: model(*args)[0])
+forward = jax.jit(lambda model, *args: model(*args))
 gradient = jax.jit(jax.value_and_grad(partial(next_token, config=NextTokenConfig(chunk=40)), has_aux=True))
 
 
