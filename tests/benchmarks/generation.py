@@ -12,8 +12,7 @@ a free row to the next. Targets are for the median over rounds of the ratio in t
 
 At batch 1 every token reads every weight once (of the position embedding one row), and `bandwidth` is how much of the
 measured read bandwidth (`generation_sides.read_bandwidth`) that comes to; weights that fit into a processor's caches can
-exceed it. Needs PyTorch and transformers. `--sizes=tiny` takes about 2 minutes on two CPU cores, `124m` about 4; wait until
-nothing else runs.
+exceed it. Needs PyTorch and transformers. It says how long it takes; wait until nothing else runs.
 """
 
 import math
