@@ -93,3 +93,9 @@ def test_a_mistake_is_told_in_a_line():
     done = run("training.py", "--sizes=6m")
     assert done.returncode == 2
     assert done.stderr.strip() == "error: --sizes=6m is not known: choose of 0.9m, 5m, 124m, tiny"
+
+
+def test_the_generation_benchmark_refuses_a_batch_of_none():
+    done = run("generation.py", "--batches=0")
+    assert done.returncode == 2
+    assert done.stderr.strip() == "error: --batches=0 is not known: give numbers from 1 on, or mixed"
