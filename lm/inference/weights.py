@@ -17,10 +17,10 @@ from lm.model.transformer import Block, Transformer, layers_of
 def for_decoding(model: Transformer) -> Transformer:
     """The same function with weights of its own; `blocks` is a list. Gradients go through the original, not through this."""
     dtype = jnp.dtype(model.config.compute_dtype)
-    model = jax.tree.map(lambda x: x.astype(dtype) if x.ndim > 1 else x, model)
     model = copy.copy(model)
     model.blocks = nnx.data([_fused(block) for block in layers_of(model.blocks, model.config.layers)])
-    return model
+    # Matrices only: norms compute in float32 and want their scales as they are.
+    return jax.tree.map(lambda x: x.astype(dtype) if x.ndim > 1 else x, model)
 
 
 def _fused(block: Block) -> Block:
