@@ -1,8 +1,8 @@
 """Large arrays in huge pages: on Linux, a program that trains on a CPU is started over with glibc told to ask for them.
 
 XLA gives the memory of a step back at its end and asks for it anew in the next one, and the kernel hands it out in pages of 4
-KiB, each by an interrupt: a quarter of the time of a small model's step on a CPU. glibc can ask for pages of 2 MiB instead
-(`glibc.malloc.hugetlb`, since 2.35), but only when the process starts.
+KiB, each at the cost of a page fault, which small models feel. glibc can ask for pages of 2 MiB instead (`glibc.malloc.hugetlb`,
+since 2.35), but only when the process starts.
 """
 
 import os
@@ -21,6 +21,13 @@ def start_over() -> None:
     asked = tunables()
     if asked is not None:
         os.execve(sys.executable, sys.orig_argv, {**os.environ, "GLIBC_TUNABLES": asked})
+
+
+def ask_for_children() -> None:
+    """Have the programs that this one starts from now on ask for huge pages, where that helps and was not decided."""
+    asked = tunables()
+    if asked is not None:
+        os.environ["GLIBC_TUNABLES"] = asked
 
 
 def tunables() -> str | None:

@@ -25,7 +25,7 @@ from training import pairs
 
 from data_pipeline.errors import UserError
 from experiments.pretrain import gpt2
-from launch import cli
+from launch import cli, huge_pages
 from lm.experiment import CheckpointConfig, Experiment
 from lm.metrics import announced
 
@@ -70,6 +70,7 @@ def main(_: list[str]) -> None:
 
 def in_own_process(function: Any, *arguments: Any) -> Any:
     """The result of a function that runs in a fresh process, so that the frameworks never share one."""
+    huge_pages.ask_for_children()
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
 

@@ -53,8 +53,7 @@ class Contestant:
     def ready(self) -> str | None:
         """Start it, and wait until it is built and warm. Returns why it cannot take part, in a line, or None."""
         print(f"  {self.name}: building and compiling ...", flush=True)
-        if tunables := huge_pages.tunables():  # for every side: PyTorch gains from them too, if less
-            os.environ["GLIBC_TUNABLES"] = tunables
+        huge_pages.ask_for_children()  # for every side: as `launch.train` does, and PyTorch may gain from it too
         self._process.start()
         self._theirs.close()  # so that either side notices when the other one is gone
         return self._receive()

@@ -5,8 +5,8 @@
 
 For each size: a GPT-2 (tanh GELU, learned positions, LayerNorm, biases, tied head) in float32 with AdamW and clipping on
 both sides; eager PyTorch and `torch.compile` both run, and the better one counts. `tiny` is the model and the optimizer of
-experiments/pretrain/tiny.py against a GPT-2 of its size. Needs PyTorch and transformers. On two CPU cores it takes about
-15 minutes; wait until nothing else runs.
+experiments/pretrain/tiny.py against a GPT-2 of its size. All sides run with huge pages where launch/huge_pages.py would ask
+for them. Needs PyTorch and transformers. On two CPU cores it takes about 15 minutes; wait until nothing else runs.
 """
 
 from dataclasses import dataclass, replace
