@@ -247,9 +247,10 @@ class Engine:
 
     def _decode(self) -> None:
         assert self._cache is not None  # `_admit` made it
-        longest = self._longest()
-        limit, room = self._limit(), self._cache.places - longest
-        limit = min(limit, room) if room >= CHUNK // 4 else limit  # fill a cache before a larger one
+        longest, places = self._longest(), self._cache.places
+        if places - longest < CHUNK // 4:  # fill a cache before a larger one, and then the next larger one
+            places = _places(longest + CHUNK // 4)
+        limit = min(self._limit(), places - longest)
         self._resize(self.running + self.waiting, longest + limit)
         rows = [row for row in self._rows if row]
         features = Features(

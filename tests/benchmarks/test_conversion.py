@@ -14,6 +14,6 @@ pytest.importorskip("safetensors", reason='needs pip install "trivium[convert]"'
 def test_memory_of_a_conversion(tmp_path):
     sizes = measure(tmp_path, 500)
     print(sizes)
-    assert sizes["the model"] > 3.5 * sizes["largest parameter"]
+    assert sizes["the model"] > 4 * sizes["largest parameter"]
     for direction in ("in", "out"):
-        assert 0 < sizes[f"peak of memory, {direction}"] < 3.3 * sizes["largest parameter"]
+        assert 0 < sizes[f"peak of memory, {direction}"] < 3.8 * sizes["largest parameter"]  # never the model
