@@ -130,7 +130,7 @@ def plan(config: Experiment, mesh: jax.sharding.Mesh):
 
 
 @pytest.mark.parametrize("name", PLANNED)
-def test_the_total_is_within_a_third_of_what_xla_plans(eight_devices, name):
+def test_the_total_is_within_a_quarter_of_what_xla_plans(eight_devices, name):
     model, changes, mesh_config = PLANNED[name]
     config = Experiment(model=ModelConfig(**{**SHAPE, **model}), mesh=mesh_config, **{"batch_size": 16, **changes})
     count = 1 if mesh_config == MeshConfig() else 8
@@ -140,7 +140,8 @@ def test_the_total_is_within_a_third_of_what_xla_plans(eight_devices, name):
     assert planned.argument_size_in_bytes == pytest.approx(found.parameters + found.optimizer + batch_bytes, rel=0.01)
     assert planned.alias_size_in_bytes == pytest.approx(found.parameters + found.optimizer, rel=0.01)
     temporary = found.total - found.parameters - found.optimizer
-    most = 1.5 if config.model.layer_loop == "unrolled" else 1.33  # unrolled, XLA computes some of what is kept again
+    # Unrolled, XLA computes some of what is kept again; in parts it plans up to a third less than is estimated.
+    most = 1.5 if config.model.layer_loop == "unrolled" else 1.33 if config.accumulate > 1 else 1.25
     assert 0.75 < temporary / planned.temp_size_in_bytes < most
 
 
@@ -156,7 +157,7 @@ PLANNED_ON_TPU = {
 
 
 @pytest.mark.parametrize("name", PLANNED_ON_TPU)
-def test_the_total_is_within_a_third_of_what_xla_plans_for_a_tpu(name, monkeypatch):
+def test_the_total_is_within_a_quarter_of_what_xla_plans_for_a_tpu(name, monkeypatch):
     pytest.importorskip("libtpu", reason="libtpu is not installed: the compiler for TPUs is not asked")
     monkeypatch.setenv("TPU_SKIP_MDS_QUERY", "1")
     devices = list(topologies.get_topology_desc(platform="tpu", topology_name="v5p:2x2x1").devices)
