@@ -11,8 +11,9 @@ mesh of devices that are only names. For the rest of the memory, with P the byte
                          `mesh.fsdp`; or a chunk of logits and its gradient, with a gathered head
 
 The total is within a quarter of what XLA plans for models whose layers are scanned (a third when the batch is taken in
-parts), as tests/lm/test_estimate.py holds it against the plans for simulated CPU devices and, where libtpu is installed, for a TPU v5p. Unrolled layers take up to a third
-less, as XLA computes some of what is kept again; but a CPU drops `remat` from them, and there they take what remat=none does.
+parts), as tests/lm/test_estimate.py holds it against the plans for simulated CPU devices and, where
+libtpu is installed, for a TPU v5p. Unrolled layers take up to a third less, as XLA computes some of what is kept
+again; but a CPU drops `remat` from them, and there they take what remat=none does.
 """
 
 import dataclasses
