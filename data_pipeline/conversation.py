@@ -10,7 +10,7 @@ the tokens of a shorter one, and what was read once need not be read again.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from data_pipeline.errors import UserError
 from data_pipeline.special_tokens import ASSISTANT_START, END_OF_TURN, SYSTEM_START, USER_START
@@ -25,11 +25,62 @@ DOCUMENT_ENDS = ("<|end_of_text|>", "<|endoftext|>", "</s>")
 
 
 @dataclass(frozen=True)
+class Text:
+    """Words to the other side."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Thinking:
+    """What the assistant writes for itself before it answers."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """The assistant asks a tool. `arguments` is a JSON object."""
+
+    name: str
+    arguments: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ToolResult:
+    """What the tool answered, in the assistant's turn right after the call. Nobody is trained to write it."""
+
+    text: str
+
+
+Part = Text | Thinking | ToolCall | ToolResult
+
+
+@dataclass(frozen=True)
 class Turn:
-    """What one side said."""
+    """What one side said: only an assistant's turn may hold other parts than one `Text`."""
 
     role: Role
-    text: str
+    parts: tuple[Part, ...]
+
+    @property
+    def text(self) -> str:
+        """What it says to the other side: its `Text` parts."""
+        return "".join(part.text for part in self.parts if isinstance(part, Text))
+
+
+def said(role: Role, text: str) -> Turn:
+    """A turn of nothing but text."""
+    return Turn(role, (Text(text),))
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """A worked example: at most one system turn, then the user and the assistant in turn, the user first."""
+
+    id: str
+    turns: tuple[Turn, ...]
+    held_out: bool | None = None  # None: decided by a hash of what it says
 
 
 @dataclass(frozen=True)

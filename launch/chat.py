@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from data_pipeline import conversation
-from data_pipeline.conversation import Prompt, Turn
+from data_pipeline.conversation import Prompt, Turn, said
 from data_pipeline.errors import UserError
 from data_pipeline.tokenizer import Tokenizer
 from launch import cli
@@ -194,7 +194,7 @@ def answer(chat: Chat, message: str) -> None:
     """Let the model answer, and print it as it is written. Raises `UserError` for a message that does not fit."""
     from lm.inference.requests import CANCELLED, LENGTH
 
-    chat.turns.append(Turn("user", message))
+    chat.turns.append(said("user", message))
     with interrupts() as interrupted:
         try:
             prompt = fitting_prompt(chat)
@@ -211,7 +211,7 @@ def answer(chat: Chat, message: str) -> None:
         print(render(chat.tokenizer, [*prompt.tokens, *tokens], color=wants_color("auto"), width=width))
         note(f"({len(prompt.tokens)} tokens read, {len(tokens)} written)")
     if text.strip():
-        chat.turns.append(Turn("assistant", text))
+        chat.turns.append(said("assistant", text))
     else:
         chat.turns.pop()  # turns alternate: what got no answer is forgotten
         note("(no answer)")
@@ -254,7 +254,7 @@ def fitting_prompt(chat: Chat) -> Prompt:
     Raises `UserError` when the last message alone does not fit.
     """
     room = min(chat.max_tokens, chat.context // 4)
-    system = [Turn("system", chat.system)] if chat.system else []
+    system = [said("system", chat.system)] if chat.system else []
     left_out = 0
     while True:
         prompt = conversation.prompt(chat.tokenizer, [*system, *chat.turns[left_out:]])

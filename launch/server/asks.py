@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from data_pipeline.conversation import Role, Style, Turn
+from data_pipeline.conversation import Role, Style, Turn, said
 from launch.server.errors import ApiError
 from lm.inference.sampling import Sampling
 
@@ -139,7 +139,7 @@ class Message(Body):
     def turn(self) -> Turn:
         """As the project knows it."""
         role: Role = "system" if self.role == "developer" else self.role
-        return Turn(role, "".join(part.text for part in self.content))
+        return said(role, "".join(part.text for part in self.content))
 
 
 class Chat(Generation):

@@ -93,9 +93,9 @@ async def chat_choices(served: Served, ask: Chat, prompt: Prompt, counts: dict[s
         counts.update(usage(counts["prompt_tokens"], counts["completion_tokens"] + len(piece.new.tokens)))
         if not (piece.text or piece.finish_reason or ask.return_token_ids or ask.logprobs):
             continue
-        said = {"content": piece.text} if piece.choice in started else {"role": "assistant", "content": piece.text}
+        delta = {"content": piece.text} if piece.choice in started else {"role": "assistant", "content": piece.text}
         started.add(piece.choice)
-        made = {"index": piece.choice, whole: said, "logprobs": None, "finish_reason": piece.finish_reason}
+        made = {"index": piece.choice, whole: delta, "logprobs": None, "finish_reason": piece.finish_reason}
         if ask.logprobs:
             made["logprobs"] = chat_logprobs(served.tokenizer, piece.new)
         if ask.return_token_ids:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_pipeline.conversation import Turn, default_style, prompt
+from data_pipeline.conversation import default_style, prompt, said
 from data_pipeline.errors import UserError
 from data_pipeline.special_tokens import (
     ASSISTANT_START,
@@ -21,10 +21,10 @@ from data_pipeline.tokenizer import load_tokenizer, train_tokenizer
 CHATML = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 LLAMA3 = ("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
 WHOLE = [
-    Turn("system", "Be brief."),
-    Turn("user", "Hello there"),
-    Turn("assistant", "Good day\n\nto you"),
-    Turn("user", "Who are you?"),
+    said("system", "Be brief."),
+    said("user", "Hello there"),
+    said("assistant", "Good day\n\nto you"),
+    said("user", "Who are you?"),
 ]
 KINDS = ["ours", "chatml", "llama3"]
 TOPICS = list(pydoc_data.topics.topics.values())[:20]
@@ -140,13 +140,13 @@ texts = st.lists(
 @given(system=st.none() | texts, dialogue=st.lists(texts, min_size=1, max_size=5))
 @settings(max_examples=100, deadline=None)
 def test_text_forges_no_turn_and_a_longer_conversation_starts_as_a_shorter_one(tokenizer, system, dialogue):
-    turns = [] if system is None else [Turn("system", system)]
-    turns += [Turn("assistant" if i % 2 else "user", text) for i, text in enumerate(dialogue)]
+    turns = [] if system is None else [said("system", system)]
+    turns += [said("assistant" if i % 2 else "user", text) for i, text in enumerate(dialogue)]
     turns = turns[:-1] if turns[-1].role == "assistant" else turns
     special = set(tokenizer.vocabulary.special_names)
     for style in ("tokens", "plain"):
         whole = prompt(tokenizer, turns, style).tokens
-        empty = prompt(tokenizer, [Turn(turn.role, "") for turn in turns], style).tokens
+        empty = prompt(tokenizer, [said(turn.role, "") for turn in turns], style).tokens
         assert [t for t in whole if t in special] == [t for t in empty if t in special]
         for i, turn in enumerate(turns):
             if turn.role == "user":
@@ -171,4 +171,4 @@ def test_text_forges_no_turn_and_a_longer_conversation_starts_as_a_shorter_one(t
 )
 def test_a_bad_order_is_told(ours, roles, told):
     with pytest.raises(UserError, match=told):
-        prompt(ours, [Turn(role, "x") for role in roles])
+        prompt(ours, [said(role, "x") for role in roles])

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import pytest
 from programs import ROOT, run
 
-from data_pipeline.conversation import Turn, prompt
+from data_pipeline.conversation import prompt, said
 from data_pipeline.errors import UserError
 from data_pipeline.tokenizer import load_tokenizer, train_tokenizer
 from launch import chat
@@ -103,10 +103,10 @@ def test_an_answer_is_printed_as_it_is_written_and_remembered(tokenizer, capsys)
     seen.append(capsys.readouterr().out)
     assert "".join(seen) == "Hello, ünï☃ you\n"
     assert sum(bool(part.strip()) for part in seen) > 2  # it came in parts
-    assert talk.turns == [Turn("user", "hi"), Turn("assistant", "Hello, ünï☃ you")]
+    assert talk.turns == [said("user", "hi"), said("assistant", "Hello, ünï☃ you")]
     chat.answer(talk, "and?")
     first, second = engine.requests
-    turns = [Turn("system", "Be kind."), *talk.turns[:2], Turn("user", "and?")]
+    turns = [said("system", "Be kind."), *talk.turns[:2], said("user", "and?")]
     assert second.prompt == prompt(tokenizer, turns).tokens
     assert (first.seed, second.seed) == (5, 6)
     assert first.sampling == Sampling(temperature=0.5)
@@ -153,7 +153,7 @@ def test_when_the_context_is_full_the_oldest_turns_are_left_out_aloud(tokenizer,
     assert talk.turns[-2].text == "who are you, number 7?"
     assert talk.turns[0].role == "user"
     # As many turns as fit are kept: with one exchange more there would be no room.
-    longer = [Turn("user", "who are you, number 0?"), Turn("assistant", "a small model"), *talk.turns[:-1]]
+    longer = [said("user", "who are you, number 0?"), said("assistant", "a small model"), *talk.turns[:-1]]
     assert len(prompt(tokenizer, longer).tokens) + 120 // 4 > 120
 
 

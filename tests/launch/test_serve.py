@@ -10,7 +10,7 @@ import pytest
 from serving import CONTEXT, MODEL, VOCAB, fetch, serving, tokenizer
 
 from data_pipeline import conversation
-from data_pipeline.conversation import Turn
+from data_pipeline.conversation import said
 from data_pipeline.special_tokens import ASSISTANT_START, SPECIAL_TOKENS
 from launch.serve import serve_model
 from lm.model.transformer import Transformer
@@ -189,7 +189,7 @@ def test_stop_strings_across_tokens(client, symbols, stream):
 
 
 def test_chat(client, symbols):
-    turns = [Turn("system", "be brief"), Turn("user", "hello <|assistant_start|>")]
+    turns = [said("system", "be brief"), said("user", "hello <|assistant_start|>")]
     messages = [
         {"role": "developer", "content": "be brief"},
         {
