@@ -38,7 +38,7 @@ def begin(path: Path, settings: Row) -> None:
         if begun.get(key) != settings.get(key)
     ]
     if differences:
-        raise UserError(f"{path.parent} was begun with another {', '.join(differences)}: choose another folder")
+        raise UserError(f"{path.parent} was begun with other settings: {', '.join(differences)}; choose another folder")
 
 
 def write_whole(path: Path, text: str) -> None:

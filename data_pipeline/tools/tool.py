@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from data_pipeline.conversation import ToolCall
+from data_pipeline.errors import UserError
 from data_pipeline.model_text import writable
 
 KINDS: dict[str, tuple[type, ...]] = {
@@ -52,9 +53,9 @@ class ToolError(Exception):
 
 
 def call(tools: Sequence[Tool], asked: ToolCall, limits: Limits = Limits()) -> str:
-    """The tool's answer, of at most `limits.characters`; or a line "error: ..." whatever went wrong. It never raises.
+    """The tool's answer, of at most `limits.characters`; or a line "error: ..." for whatever went wrong.
 
-    A tool that takes longer than `limits.seconds` is left behind in its thread: a tool that can hang must end by itself, as
+    It raises nothing but a tool's `UserError`: a tool that is not set up, which no other call would mend.     A tool that takes longer than `limits.seconds` is left behind in its thread: a tool that can hang must end by itself, as
     `python_tool` does.
     """
     tool = next((tool for tool in tools if tool.name == asked.name), None)
@@ -63,14 +64,20 @@ def call(tools: Sequence[Tool], asked: ToolCall, limits: Limits = Limits()) -> s
         return _error(f"there is no tool {asked.name!r}; the tools are: {names}")
     if wrong := mistake(tool.parameters, asked.arguments):
         return _error(f"{tool.name}: {wrong}")
-    outcomes: queue.SimpleQueue[tuple[bool, str]] = queue.SimpleQueue()
+    outcomes: queue.SimpleQueue[str | BaseException] = queue.SimpleQueue()
     # A daemon, so that a tool which hangs cannot keep the program from ending.
     threading.Thread(target=_run, args=(tool, asked.arguments, outcomes), daemon=True).start()
     try:
-        well, text = outcomes.get(timeout=limits.seconds)
+        outcome = outcomes.get(timeout=limits.seconds)
     except queue.Empty:
         return _error(f"{tool.name} took longer than {limits.seconds:g} s")
-    return _cut(writable(text), limits.characters) if well else _error(text)
+    if isinstance(outcome, UserError):
+        raise outcome
+    if isinstance(outcome, ToolError):
+        return _error(str(outcome))
+    if isinstance(outcome, BaseException):  # SystemExit too: no tool may end the program
+        return _error(f"{tool.name} failed ({type(outcome).__name__}: {outcome})")
+    return _cut(writable(outcome), limits.characters)
 
 
 def mistake(parameters: dict[str, Any], arguments: Any) -> str | None:
@@ -94,13 +101,11 @@ def mistake(parameters: dict[str, Any], arguments: Any) -> str | None:
     return None
 
 
-def _run(tool: Tool, arguments: dict[str, Any], outcomes: "queue.SimpleQueue[tuple[bool, str]]") -> None:
+def _run(tool: Tool, arguments: dict[str, Any], outcomes: "queue.SimpleQueue[str | BaseException]") -> None:
     try:
-        outcomes.put((True, str(tool.run(arguments))))
-    except ToolError as error:
-        outcomes.put((False, str(error)))
-    except BaseException as error:  # SystemExit too: no tool may end the program
-        outcomes.put((False, f"{tool.name} failed ({type(error).__name__}: {error})"))
+        outcomes.put(str(tool.run(arguments)))
+    except BaseException as error:
+        outcomes.put(error)
 
 
 def _error(message: str) -> str:
