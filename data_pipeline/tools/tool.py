@@ -55,8 +55,8 @@ class ToolError(Exception):
 def call(tools: Sequence[Tool], asked: ToolCall, limits: Limits = Limits()) -> str:
     """The tool's answer, of at most `limits.characters`; or a line "error: ..." for whatever went wrong.
 
-    It raises nothing but a tool's `UserError`: a tool that is not set up, which no other call would mend.     A tool that takes longer than `limits.seconds` is left behind in its thread: a tool that can hang must end by itself, as
-    `python_tool` does.
+    It raises nothing but a tool's `UserError`: that one is not set up, which no other call would mend. A tool that takes longer
+    than `limits.seconds` is left behind in its thread: one that can hang must end by itself, as `python_tool` does.
     """
     tool = next((tool for tool in tools if tool.name == asked.name), None)
     if tool is None:
