@@ -1,36 +1,52 @@
 """A Python that a model may run: pydantic-monty, an interpreter with no files, no network and no C behind it.
 
 It runs in worker processes of its own. Limits on time, memory and recursion are kept inside the worker; one that does not keep
-them is killed and replaced. What reaches this process is only text and the value of the last expression.
+them is killed and replaced. Nothing but text reaches this process: even showing a value can take for ever (a list that holds the
+same list twice, forty times over), so that too happens inside, and code is never parsed here.
 
 The same code gives the same answer, so that a run can be repeated: its random numbers always begin alike, and its clock stands
 still at `CLOCK`.
 """
 
 import atexit
+import contextlib
 import datetime
+import io
 import os
 import threading
+import tokenize
 from dataclasses import dataclass
 from typing import Any
 
-from data_pipeline.tools.tool import Tool, ToolError
+from data_pipeline.tools.tool import Tool, ToolError, cut
 
 CLOCK = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 
 # Between the limit that a worker keeps itself and the moment it is killed.
 GRACE = 0.25
 
+PRINTED = 1 << 20
+
+OPENING, CLOSING = ("(", "[", "{"), (")", "]", "}")
+
+# What monty calls the two limits; its own messages say by how much, which differs from run to run.
+OUT_OF_TIME = "feed time limit exceeded"
+OUT_OF_MEMORY = "memory limit exceeded"
+
 
 @dataclass(frozen=True)
 class PythonLimits:
-    """What one piece of code may take. `memory` is in bytes, `output` and `code` in characters."""
+    """What one piece of code may take. `memory` is in bytes, `code` in characters.
+
+    `output` is how many characters are shown of what it printed, and as many of its last value. It is stopped where it prints
+    `PRINTED` bytes.
+    """
 
     seconds: float = 1.0
     memory: int = 32 << 20
     recursion: int = 200
-    output: int = 10_000
-    code: int = 20_000
+    output: int = 800
+    code: int = 10_000
 
 
 def python_tool(limits: PythonLimits = PythonLimits(), workers: int | None = None) -> Tool:
@@ -92,23 +108,70 @@ def _run(pool: _Pool, limits: PythonLimits, code: str) -> str:
 
     if len(code) > limits.code:
         raise ToolError(f"the code has {len(code):,} characters; at most {limits.code:,} are run")
-    printed = pydantic_monty.CollectString(max_bytes=4 * limits.output)
+    # Code that does not end in an expression is no Python any more with its value taken: it is a syntax error before it runs.
+    *attempts, plain = [*with_value(code), f"{code}\nNone"]
+    for program in attempts:
+        with contextlib.suppress(pydantic_monty.MontySyntaxError):
+            return _answer(pool, limits, program)
+    try:
+        return _answer(pool, limits, plain)
+    except pydantic_monty.MontySyntaxError as error:
+        return f"error: {cut(_message(error, limits), limits.output)}"
+
+
+def _answer(pool: _Pool, limits: PythonLimits, program: str) -> str:
+    """What `program`, whose last expression is text or None, prints and says. Raises `MontySyntaxError`."""
+    import pydantic_monty
+
+    printed = pydantic_monty.CollectString(max_bytes=PRINTED)
     try:
         with pool.session() as session:
-            value = session.feed_run(code, print_callback=printed)
-        last = "" if value is None else repr(value)
+            last = session.feed_run(program, print_callback=printed) or ""
+    except pydantic_monty.MontyRuntimeError as error:
+        last = f"error: {_message(error, limits)}"
     except pydantic_monty.MontyCrashedError:
-        last = f"error: stopped after {limits.seconds:g} s, or for the memory it took"
-    except (pydantic_monty.MontySyntaxError, pydantic_monty.MontyRuntimeError) as error:
-        last = f"error: {_message(error)}"
-    except (pydantic_monty.MontyError, ValueError, RecursionError) as error:  # a value that cannot leave the sandbox
-        last = f"error: {error}"
-    before = printed.output
-    return "\n".join(filter(None, [before.removesuffix("\n"), last])) or "(no output)"
+        last = f"error: stopped after {limits.seconds:g} s"
+    shown = [cut(printed.output.removesuffix("\n"), limits.output), cut(last, limits.output)]
+    return "\n".join(filter(None, shown)) or "(no output)"
 
 
-def _message(error: Any) -> str:
-    """The exception on one line, with the line of the code it came from."""
+def with_value(code: str) -> list[str]:
+    """The same code, ending in the text of the last expression's value; [] where its last statement is not found.
+
+    It is made from tokens, in a time that is linear in the code. What it takes for an expression may be none.
+    """
+    start, indentation, depth, fresh, colon = (1, 0), 0, 0, True, False
+    try:
+        for token in tokenize.generate_tokens(io.StringIO(code).readline):
+            if token.type in (tokenize.NL, tokenize.COMMENT, tokenize.ENDMARKER):
+                continue
+            if token.type in (tokenize.INDENT, tokenize.DEDENT):
+                indentation += 1 if token.type == tokenize.INDENT else -1
+            elif token.type == tokenize.NEWLINE:
+                fresh, colon = True, False
+            elif token.string == ";" and not depth and not colon:  # after a colon it may stand in a block of one line
+                fresh = True
+            else:
+                if fresh and not indentation:
+                    start = token.start
+                fresh = False
+                depth += (token.string in OPENING) - (token.string in CLOSING)
+                colon |= token.string == ":" and not depth
+    except (tokenize.TokenError, SyntaxError):
+        return []
+    row, column = start
+    place = sum(len(line) + 1 for line in code.split("\n")[: row - 1]) + column
+    # On the same line, so that an error's line is the model's own. A comment at the end needs the line break.
+    value = f"None if __value is None else f'{{__value!r}}'[:{PRINTED}]"
+    return [f"{code[:place]}__value = ({code[place:]}\n)\n{value}"]
+
+
+def _message(error: Any, limits: PythonLimits) -> str:
+    """The exception on one line, with the line of the code that it came from."""
+    message = " ".join(error.display(format="type-msg").split())
+    if OUT_OF_TIME in message:
+        return f"TimeoutError: stopped after {limits.seconds:g} s"
+    if OUT_OF_MEMORY in message:
+        return f"MemoryError: more than {limits.memory >> 20} MB"
     frames = error.traceback()
-    where = f" (line {frames[-1].line})" if frames else ""
-    return " ".join(error.display(format="type-msg").split()) + where
+    return f"{message} (line {frames[-1].line})" if frames else message

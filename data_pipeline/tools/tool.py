@@ -77,7 +77,7 @@ def call(tools: Sequence[Tool], asked: ToolCall, limits: Limits = Limits()) -> s
         return _error(str(outcome))
     if isinstance(outcome, BaseException):  # SystemExit too: no tool may end the program
         return _error(f"{tool.name} failed ({type(outcome).__name__}: {outcome})")
-    return _cut(writable(outcome), limits.characters)
+    return cut(writable(outcome), limits.characters)
 
 
 def mistake(parameters: dict[str, Any], arguments: Any) -> str | None:
@@ -112,7 +112,8 @@ def _error(message: str) -> str:
     return "error: " + writable(" ".join(message.split()))[:ERROR_LENGTH]
 
 
-def _cut(text: str, characters: int) -> str:
+def cut(text: str, characters: int) -> str:
+    """The start of `text`, with a note where something is left out: never more than `characters`."""
     if len(text) <= characters:
         return text
     note = f" ... [cut; {len(text):,} characters in all]"

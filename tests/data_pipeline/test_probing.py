@@ -44,9 +44,9 @@ def questions(count: int = 10) -> list[Question]:
     return questions_from_pairs((f"What is number {n}", "Gold") for n in range(count))
 
 
-def probed(folder: Path, model: Any, asked: list[Question] | None = None, **changes: Any) -> dict[str, Any]:
+def probed(folder: Path, ask: Any, asked: list[Question] | None = None, **changes: Any) -> dict[str, Any]:
     settings: dict[str, Any] = {"config": CONFIG, "model": "m", "judged_by": "normalised", "batch": 3} | changes
-    return probe(folder, asked or questions(), model, each(normalised), **settings)
+    return probe(folder, asked or questions(), ask, each(normalised), **settings)
 
 
 def files(folder: Path) -> dict[str, str]:

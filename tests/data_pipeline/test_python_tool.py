@@ -48,11 +48,21 @@ def memory() -> int:
         ("import math\nmath.gcd(12, 18)", "6"),
         ("9.11 < 9.9", "True"),
         ("{'a': (1, 2.5)}", "{'a': (1, 2.5)}"),
+        ("x = 3; x + 1", "4"),
+        ("x = 3; x + 1;", "4"),
+        ("if False: 1; 2", "(no output)"),
+        ("if True:\n    5", "(no output)"),
+        ("(1 +\n 2)  # three\n\n# the end", "3"),
+        ("x = [1,\n     2]\nx\n", "[1, 2]"),
+        ("y = 'a;b'\ny  ;  # no more", "'a;b'"),
+        ("repr = None\n'é🙂'; 'é🙂'", "'é🙂'"),
+        ("print('x')\nNone", "x"),
+        ("lambda: 1", "<function <lambda>"),
         ("2**100", "1267650600228229401496703205376"),
     ],
 )
 def test_computes(code: str, answer: str) -> None:
-    assert run(code) == answer
+    assert run(code) == answer or (answer.startswith("<") and run(code).startswith(answer))
 
 
 @pytest.mark.parametrize(
@@ -145,14 +155,14 @@ ENDLESS = {
     "deep repr": "x = []\nfor _ in range(10**5): x = [x]\nrepr(x)",
     "deep equality": "x, y = [], []\nfor _ in range(10**5): x, y = [x], [y]\nx == y",
     "own repr": "class A:\n    def __repr__(self): return repr(self)\nrepr(A())",
-    "deep parentheses": "(" * 5000 + ")" * 5000,
-    "deep lists": "[" * 9000 + "]" * 9000,
-    "deep minus": "-" * 15000 + "1",
-    "long sum": "+".join(["1"] * 9000),
-    "long attribute": "x" + ".x" * 9000,
+    "deep parentheses": "(" * 4900 + ")" * 4900,
+    "deep lists": "[" * 4900 + "]" * 4900,
+    "deep minus": "-" * 9900 + "1",
+    "long sum": "+".join(["1"] * 4900),
+    "long attribute": "x" + ".x" * 4900,
     "deep blocks": "\n".join(" " * n + "if 1:" for n in range(150)),
     "too long": "x = 1\n" * 10_000,
-    "long number": "9" * 19_000,
+    "long number": "9" * 9_900,
     "odd letters": "\0\ufeff\ud800\u202e = 1",
 }
 
@@ -169,6 +179,10 @@ def test_what_never_ends_or_grows_is_stopped(code: str) -> None:
     "code",
     [
         "'a' * (20 << 20)",
+        "'a' * (8 << 20)",
+        "x = []\nfor _ in range(20): x = [x] * 10\nx",
+        "class A:\n    def __repr__(self): return 5\nA()",
+        "class A:\n    def __repr__(self): return 'x' * 10**6\n[A()] * 10**5",
         "[0.5] * 10**6",
         "x = []\nfor _ in range(10**5): x = [x]\nx",
         "x = []\nx.append(x)\nx",
