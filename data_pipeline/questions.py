@@ -123,7 +123,7 @@ def _parsed(document: Document, text: str, count: int, set_aside: SetAside) -> l
 
 def _items(text: str) -> list[dict[str, Any]]:
     """Objects in the text; where one holds a list of them, such as {"questions": [...]}, those."""
-    found = []
+    found: list[dict[str, Any]] = []
     for item in json_objects(text):
         lists = [value for value in item.values() if isinstance(value, list)]
         inner = [each for values in lists for each in values if isinstance(each, dict)]

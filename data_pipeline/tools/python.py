@@ -12,7 +12,9 @@ import atexit
 import contextlib
 import datetime
 import io
+import itertools
 import os
+import re
 import threading
 import tokenize
 from dataclasses import dataclass
@@ -30,8 +32,8 @@ PRINTED = 1 << 20
 OPENING, CLOSING = ("(", "[", "{"), (")", "]", "}")
 
 # What monty calls the two limits; its own messages say by how much, which differs from run to run.
-OUT_OF_TIME = "feed time limit exceeded"
-OUT_OF_MEMORY = "memory limit exceeded"
+OUT_OF_TIME = re.compile("TimeoutError: .*time limit exceeded")
+OUT_OF_MEMORY = re.compile("MemoryError: .*memory limit")
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ def _answer(pool: _Pool, limits: PythonLimits, program: str) -> str:
     except pydantic_monty.MontyRuntimeError as error:
         last = f"error: {_message(error, limits)}"
     except pydantic_monty.MontyCrashedError:
-        last = f"error: stopped after {limits.seconds:g} s"
+        last = f"error: TimeoutError: stopped after {limits.seconds:g} s"
     shown = [cut(printed.output.removesuffix("\n"), limits.output), cut(last, limits.output)]
     return "\n".join(filter(None, shown)) or "(no output)"
 
@@ -140,7 +142,8 @@ def with_value(code: str) -> list[str]:
 
     It is made from tokens, in a time that is linear in the code. What it takes for an expression may be none.
     """
-    start, indentation, depth, fresh, colon = (1, 0), 0, 0, True, False
+    start = end = (1, 0)  # of the last statement: row from 1, column from 0
+    indentation, depth, fresh, colon = 0, 0, True, False
     try:
         for token in tokenize.generate_tokens(io.StringIO(code).readline):
             if token.type in (tokenize.NL, tokenize.COMMENT, tokenize.ENDMARKER):
@@ -154,24 +157,26 @@ def with_value(code: str) -> list[str]:
             else:
                 if fresh and not indentation:
                     start = token.start
-                fresh = False
+                fresh, end = False, token.end
                 depth += (token.string in OPENING) - (token.string in CLOSING)
                 colon |= token.string == ":" and not depth
     except (tokenize.TokenError, SyntaxError):
         return []
-    row, column = start
-    place = sum(len(line) + 1 for line in code.split("\n")[: row - 1]) + column
-    # On the same line, so that an error's line is the model's own. A comment at the end needs the line break.
+    lines = list(itertools.accumulate((len(line) + 1 for line in code.split("\n")), initial=0))
+    first, last = (lines[row - 1] + column for row, column in (start, end))
+    if first == last:
+        return []
+    # On the same line, so that an error's line is the model's own.
     value = f"None if __value is None else f'{{__value!r}}'[:{PRINTED}]"
-    return [f"{code[:place]}__value = ({code[place:]}\n)\n{value}"]
+    return [f"{code[:first]}__value = ({code[first:last]})\n{value}"]
 
 
 def _message(error: Any, limits: PythonLimits) -> str:
     """The exception on one line, with the line of the code that it came from."""
     message = " ".join(error.display(format="type-msg").split())
-    if OUT_OF_TIME in message:
+    if OUT_OF_TIME.match(message):
         return f"TimeoutError: stopped after {limits.seconds:g} s"
-    if OUT_OF_MEMORY in message:
-        return f"MemoryError: more than {limits.memory >> 20} MB"
+    if OUT_OF_MEMORY.match(message):
+        return f"MemoryError: more than {limits.memory >> 20} MB, or {PRINTED >> 20} MB printed"
     frames = error.traceback()
     return f"{message} (line {frames[-1].line})" if frames else message
