@@ -20,6 +20,7 @@ import tokenize
 from dataclasses import dataclass
 from typing import Any
 
+from data_pipeline.errors import UserError
 from data_pipeline.tools.tool import Tool, ToolError, cut
 
 CLOCK = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
@@ -55,7 +56,7 @@ def python_tool(limits: PythonLimits = PythonLimits(), workers: int | None = Non
     """Runs {"code": ...} and answers what it printed, then the value of its last expression, if that is not None.
 
     Every call starts from nothing. At most `workers` (None: one for each CPU) run at once, others wait; they start with the
-    first call and end with this process. Safe to call from several threads.
+    first call and end with this process, which waits for a call that still runs. Safe to call from several threads.
     """
     pool = _Pool(limits, workers)
     description = (
@@ -72,7 +73,7 @@ def python_tool(limits: PythonLimits = PythonLimits(), workers: int | None = Non
 
 
 class _Pool:
-    """Worker processes, started by the first call, and again in a forked process, where the old ones' threads are gone."""
+    """Worker processes, started by the first call."""
 
     def __init__(self, limits: PythonLimits, workers: int | None) -> None:
         self._limits = limits
@@ -82,19 +83,24 @@ class _Pool:
         self._process = 0
 
     def session(self) -> Any:
-        """A fresh interpreter, to be used in a `with` statement."""
+        """A fresh interpreter, to be used in a `with` statement. Raises `UserError` where none can be started."""
         import pydantic_monty
 
         with self._lock:
-            if self._process != os.getpid():
+            if self._pool is None:
                 pool = pydantic_monty.Monty(
                     max_processes=self._workers,
                     request_timeout=self._limits.seconds + 2 * GRACE,
                     feed_duration_limit_grace=GRACE,
                 )
-                pool.__enter__()
+                try:
+                    pool.__enter__()
+                except (RuntimeError, OSError) as error:
+                    raise UserError(f"the Python tool's interpreter does not start: {error}") from None
                 atexit.register(pool.__exit__, None, None, None)
                 self._pool, self._process = pool, os.getpid()
+        if self._process != os.getpid():  # it would wait for ever: a fork takes no threads along
+            raise UserError("the Python tool does not work in a forked process: start that one with spawn")
         return self._pool.checkout(
             limits={
                 "max_feed_duration_secs": self._limits.seconds,

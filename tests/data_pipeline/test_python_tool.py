@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("pydantic_monty", reason="the Python tool needs pydantic-monty")
 
 from data_pipeline.conversation import ToolCall
+from data_pipeline.errors import UserError
 from data_pipeline.tools.python import PythonLimits, python_tool
 from data_pipeline.tools.tool import call
 
@@ -239,10 +240,28 @@ def test_many_threads_get_their_own_answers() -> None:
         assert answer.startswith("error: ") if n % 5 == 0 else answer == f"{n}\n{n**2}"
 
 
+def test_an_interpreter_that_does_not_start_is_the_users_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MONTY_BIN", "/nonexistent/monty")
+    with pytest.raises(UserError, match=r"does not start: .*nonexistent"):
+        call([python_tool()], ToolCall("python", {"code": "1"}))
+
+
+def test_a_forked_process_is_refused_and_does_not_hang() -> None:
+    run("1")
+    child = os.fork()
+    if not child:
+        try:
+            run("1")
+        except UserError:
+            os._exit(7)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
 def test_nothing_is_left_running() -> None:
-    """A program that used the tool, and had workers killed, ends at once and leaves no process."""
+    """A program that used the tool, and had workers killed, ends at once and leaves no process, even in the midst of a call."""
     program = """
-        import os, subprocess, sys
+        import os, threading, time
         from pathlib import Path
         from data_pipeline.conversation import ToolCall
         from data_pipeline.tools.python import PythonLimits, python_tool
@@ -258,6 +277,10 @@ def test_nothing_is_left_running() -> None:
         children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
         threads = [p for t in Path("/proc/self/task").iterdir() for p in (t / "children").read_text().split()]
         print(*{*children, *threads})
+        endless = ToolCall("python", {"code": "while True: pass"})
+        slow = python_tool(PythonLimits(seconds=1))
+        threading.Thread(target=lambda: call([slow], endless), daemon=True).start()
+        time.sleep(0.2)
         assert "Z" not in [state(pid) for pid in {*children, *threads}]
     """
     start = time.monotonic()
