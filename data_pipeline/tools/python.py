@@ -47,7 +47,7 @@ class PythonLimits:
 
     seconds: float = 1.0
     memory: int = 32 << 20
-    recursion: int = 200
+    recursion: int = 1000
     output: int = 800
     code: int = 10_000
 
@@ -117,12 +117,11 @@ def _run(pool: _Pool, limits: PythonLimits, code: str) -> str:
     if len(code) > limits.code:
         raise ToolError(f"the code has {len(code):,} characters; at most {limits.code:,} are run")
     # Code that does not end in an expression is no Python any more with its value taken: it is a syntax error before it runs.
-    *attempts, plain = [*with_value(code), f"{code}\nNone"]
-    for program in attempts:
+    if program := with_value(code):
         with contextlib.suppress(pydantic_monty.MontySyntaxError):
             return _answer(pool, limits, program)
     try:
-        return _answer(pool, limits, plain)
+        return _answer(pool, limits, f"{code}\nNone")
     except pydantic_monty.MontySyntaxError as error:
         return f"error: {cut(_message(error, limits), limits.output)}"
 
@@ -143,8 +142,8 @@ def _answer(pool: _Pool, limits: PythonLimits, program: str) -> str:
     return "\n".join(filter(None, shown)) or "(no output)"
 
 
-def with_value(code: str) -> list[str]:
-    """The same code, ending in the text of the last expression's value; [] where its last statement is not found.
+def with_value(code: str) -> str | None:
+    """The same code, ending in the text of the last expression's value; None where its last statement is not found.
 
     It is made from tokens, in a time that is linear in the code. What it takes for an expression may be none.
     """
@@ -167,14 +166,14 @@ def with_value(code: str) -> list[str]:
                 depth += (token.string in OPENING) - (token.string in CLOSING)
                 colon |= token.string == ":" and not depth
     except (tokenize.TokenError, SyntaxError):
-        return []
+        return None
     lines = list(itertools.accumulate((len(line) + 1 for line in code.split("\n")), initial=0))
     first, last = (lines[row - 1] + column for row, column in (start, end))
     if first == last:
-        return []
+        return None
     # On the same line, so that an error's line is the model's own.
     value = f"None if __value is None else f'{{__value!r}}'[:{PRINTED}]"
-    return [f"{code[:first]}__value = ({code[first:last]})\n{value}"]
+    return f"{code[:first]}__value = ({code[first:last]})\n{value}"
 
 
 def _message(error: Any, limits: PythonLimits) -> str:
