@@ -35,7 +35,7 @@ from lm.model.transformer import Transformer
 from lm.sharding import batch_shards
 
 PLACES = 256  # of the smallest cache; it doubles as texts grow, so that a program is compiled for few sizes
-CPU_PLACES = 64  # there programs compile in a second, and every place costs time: it grows by halves
+CPU_PLACES = 64  # there programs compile in a second, and every place costs time: it grows by a quarter or a half
 PREFILL_TOKENS = 16_384  # padded tokens read at a time, about: what bounds the memory of a prefill
 SECONDS = 0.05  # of a dispatch, about: what streams looks smooth
 
@@ -373,7 +373,8 @@ def _places(tokens: int) -> int:
     if jax.default_backend() != "cpu":
         return _power_of_two(tokens, PLACES)
     size = _power_of_two(tokens, CPU_PLACES)
-    return size * 3 // 4 if size > CPU_PLACES and tokens <= size * 3 // 4 else size
+    step = max(CPU_PLACES // 2, size // (8 if size <= 4 * CPU_PLACES else 4))
+    return -(-tokens // step) * step if size > CPU_PLACES else size
 
 
 def _kept_or(wanted: int, here: int) -> int:
