@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_pipeline.conversation import default_style, prompt, said
+from data_pipeline.conversation import said
 from data_pipeline.errors import UserError
+from data_pipeline.protocol import default_style, prompt
 from data_pipeline.special_tokens import (
     ASSISTANT_START,
     DOCUMENT_START,
