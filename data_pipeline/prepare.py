@@ -21,7 +21,7 @@ from data_pipeline.repeats import check_repeats
 from data_pipeline.school.world import SchoolConfig
 from data_pipeline.school.world import check as check_school
 from data_pipeline.set_aside import SetAside
-from data_pipeline.shards import Manifest, TokenizedDocuments, is_held_out, tokenize_documents
+from data_pipeline.shards import Manifest, TokenizedRecords, is_held_out, tokenize_documents
 from data_pipeline.sources import read_documents, source_fingerprint
 from data_pipeline.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
 
@@ -55,8 +55,8 @@ class PreparedDocuments:
 
     tokenizer: Tokenizer
     names: list[str]
-    train: list[TokenizedDocuments]
-    validation: list[TokenizedDocuments]
+    train: list[TokenizedRecords]
+    validation: list[TokenizedRecords]
     fingerprints: dict[str, str]  # of each source, and of the tokenizer: they change when what a run would read does
 
 
@@ -109,8 +109,8 @@ def prepare(config: DocumentsConfig, vocab_size: int, cache: Path) -> PreparedDo
     return PreparedDocuments(
         tokenizer,
         list(config.sources),
-        [TokenizedDocuments(folder, "train") for folder in folders],
-        [TokenizedDocuments(folder, "validation") for folder in folders],
+        [TokenizedRecords(folder, "train") for folder in folders],
+        [TokenizedRecords(folder, "validation") for folder in folders],
         {**dict(zip(config.sources, fingerprints, strict=True)), "the tokenizer": tokenizer.fingerprint},
     )
 
