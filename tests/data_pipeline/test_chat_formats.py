@@ -37,7 +37,7 @@ def turns(row):
     "row",
     [
         {"messages": [user(), assistant()]},
-        {"messages": [{"role": "user", "content": [{"type": "text", "text": "Hel"}, {"type": "text", "text": "lo"}]}, assistant()]},
+        {"messages": [user([{"type": "text", "text": "Hel"}, {"type": "text", "text": "lo"}]), assistant()]},
         {"messages": {"role": ["user", "assistant"], "content": ["Hello", "Good day"]}},  # as TFDS stores it
         {"messages": [user(), assistant(), user("unanswered")]},
         {"messages": [{"role": "system", "content": " "}, user(), assistant()]},
