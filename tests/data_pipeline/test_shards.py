@@ -91,6 +91,29 @@ def test_records_are_what_the_docstring_says_and_can_be_read_one_by_one(tmp_path
     assert "group_size:1," in ArrayRecordReader(paths[0]).writer_options_string()
 
 
+def test_masks_are_kept_bit_by_bit_and_take_an_eighth_of_a_byte_a_token(tmp_path: Path) -> None:
+    chance = np.random.default_rng(0)
+    masks = [chance.random(length) < 0.5 for length in (*range(1, 20), 1000)] + [np.zeros(9, np.bool_)]
+    items = [Document(str(number), "text", held_out=False) for number in range(len(masks))]
+
+    def encode(batch: list[Document]) -> Iterator[shards.Encoded]:
+        for item in batch:
+            trained = masks[int(item.id)].tolist()
+            yield list(range(len(trained))), trained
+
+    shards.write_shards(items, encode, Bytes(2000), tmp_path, held_out=0, source="masks")
+    stored = TokenizedRecords(tmp_path, "train")
+    assert [record.id for record in map(stored.__getitem__, range(len(stored)))] == [item.id for item in items]
+    for record, mask in zip(map(stored.__getitem__, range(len(stored))), masks, strict=True):
+        assert record.tokens.tolist() == list(range(len(mask)))
+        assert record.trained.tolist() == mask.tolist()
+    records = list(ArrayRecordDataSource([str(tmp_path / "train" / "00000.array_record")]))
+    for record, mask in zip(records, masks, strict=True):
+        (size,) = struct.unpack("<I", record[:4])
+        bits = "".join(f"{byte:08b}" for byte in record[4 + size + 2 * len(mask) :])
+        assert bits == "".join("01"[bit] for bit in mask).ljust(-(-len(mask) // 8) * 8, "0")
+
+
 def test_indices_work_as_in_a_list(tmp_path: Path) -> None:
     prepare(tmp_path)
     stored = TokenizedRecords(tmp_path, "train")
