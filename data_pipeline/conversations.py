@@ -36,7 +36,7 @@ class ConversationsConfig:
     """What is read in finetuning."""
 
     sources: tuple[str, ...] = ("school",)
-    """school (all its topics), school:TOPIC, tfds:NAME, or files: a path or a glob of JSONL or JSON, also .gz and .zst.
+    """school (its mixture of topics), school:TOPIC, tfds:NAME, or files: a path or a glob of JSONL or JSON, also .gz and .zst.
 
     Rows may be OpenAI's messages, ShareGPT, Alpaca, OpenAssistant's trees, or a prompt and a response.
     """
@@ -155,36 +155,27 @@ def prepare_conversations(
 
 
 def _read(source: str, school: SchoolConfig, set_aside: SetAside) -> Iterator[Conversation]:
-    topics = _topics(source)
-    if topics is None:
-        yield from read_conversations(source, set_aside)
-        return
-    from data_pipeline.school.worked_examples import conversations
+    if topic := _topic(source):
+        from data_pipeline.school import worked_examples
 
-    for topic in topics:
-        yield from conversations(school, topic)
+        return worked_examples.conversations(school, topic)
+    return read_conversations(source, set_aside)
 
 
-def _topics(source: str) -> tuple[str, ...] | None:
-    """The topics of "school" or "school:TOPIC"; None for another source."""
-    name, _, topic = source.partition(":")
-    if name != "school":
-        return None
-    from data_pipeline.school.worked_examples import TOPICS
-
-    if topic and topic not in TOPICS:
-        raise UserError(f"{source}: the school teaches {', '.join(TOPICS)}")
-    return (topic,) if topic else tuple(TOPICS)
+def _topic(source: str) -> str:
+    """The topic of "school:TOPIC"; "school" is the mixture of all. Empty for another source."""
+    return source if source == "school" else source.removeprefix("school:") if source.startswith("school:") else ""
 
 
 def _fingerprint(source: str, school: SchoolConfig) -> str:
-    topics = _topics(source)
-    if topics is None:
-        return source_fingerprint(source, school=school)
-    from data_pipeline.school.worked_examples import WORKED_EXAMPLES_VERSION
+    if topic := _topic(source):
+        from data_pipeline.school.worked_examples import TOPICS, WORKED_EXAMPLES_VERSION
 
-    identity = [WORKED_EXAMPLES_VERSION, topics, dataclasses.asdict(school)]
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+        if topic not in TOPICS:
+            raise UserError(f"there is no source {source}: the school teaches {', '.join(TOPICS)}")
+        identity = [WORKED_EXAMPLES_VERSION, topic, dataclasses.asdict(school)]
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    return source_fingerprint(source, school=school)
 
 
 def _examples(

@@ -173,7 +173,7 @@ def test_a_turn_of_1_mb_is_set_aside(ours, tmp_path):
 def test_everything_held_out_is_told(ours, tmp_path, monkeypatch):
     stub_school(monkeypatch, held_out=True)
     with pytest.raises(UserError, match=r"every conversation is held out for validation: lower data.held_out"):
-        prepare(ours, tmp_path / "cache", "school:sums")
+        prepare(ours, tmp_path / "cache", "school")
 
 
 def test_parts_that_the_vocabulary_cannot_write_are_set_aside(tmp_path):
@@ -187,7 +187,7 @@ def test_parts_that_the_vocabulary_cannot_write_are_set_aside(tmp_path):
 
 
 def stub_school(monkeypatch, held_out=None):
-    """A school of two topics in place of the real one."""
+    """A school of few topics in place of the real one."""
 
     def lessons(config, topic):
         call = Turn("assistant", (ToolCall("python", {"code": topic}), ToolResult("4"), Text(f"It is {config.seed}.")))
@@ -195,25 +195,24 @@ def stub_school(monkeypatch, held_out=None):
             yield Conversation(f"{topic}:{i}", (said("user", f"{topic} {i}?"), call), held_out)
 
     stub = types.ModuleType("worked_examples")
-    stub.conversations, stub.TOPICS, stub.WORKED_EXAMPLES_VERSION = lessons, ("sums", "names"), 1
+    stub.conversations, stub.TOPICS, stub.WORKED_EXAMPLES_VERSION = lessons, ("school", "names", "sums:steps"), 1
     monkeypatch.setitem(sys.modules, "data_pipeline.school.worked_examples", stub)
+    monkeypatch.setattr("data_pipeline.school.worked_examples", stub, raising=False)
 
 
 def test_the_school_and_its_topics(ours, tmp_path, monkeypatch):
     stub_school(monkeypatch, held_out=False)
-    both = prepare(ours, tmp_path / "cache", "school")
-    assert [record.id for record in all_records(both)] == [f"{t}:{i}" for t in ("sums", "names") for i in range(5)]
-    mixed = prepare(ours, tmp_path / "cache", "school:names", "school:sums", repeats=(1, 3))
+    assert [record.id for record in all_records(prepare(ours, tmp_path, "school"))] == [f"school:{i}" for i in range(5)]
+    mixed = prepare(ours, tmp_path, "school:names", "school:sums:steps", repeats=(1, 3))
     assert [len(records) for records in mixed.train] == [5, 15]
     assert Counter(record.id for record in all_records(mixed)) == {
         **{f"names:{i}": 1 for i in range(5)},
-        **{f"sums:{i}": 3 for i in range(5)},
+        **{f"sums:steps:{i}": 3 for i in range(5)},
     }
     record = mixed.train[0][0]
-    untrained = ours.decode(np.array(record.tokens)[~record.trained].tolist())
-    assert untrained == "names 0?4"  # the question and the tool's result
-    with pytest.raises(UserError, match="school:history: the school teaches sums, names"):
-        prepare(ours, tmp_path / "cache", "school:history")
+    assert ours.decode(record.tokens[~record.trained].tolist()) == "names 0?4"  # the question and the tool's result
+    with pytest.raises(UserError, match="no source school:history: the school teaches school, names, sums:steps"):
+        prepare(ours, tmp_path, "school:history")
 
 
 def test_packed_whole_and_every_trained_token_once_an_epoch(ours, tmp_path):
