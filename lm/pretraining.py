@@ -10,10 +10,10 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from tqdm import tqdm
 
-from data_pipeline.loader import DocumentSource, one_pass
+from data_pipeline.loader import PackedSource, one_pass
 from data_pipeline.prepare import PreparedDocuments
 from data_pipeline.repeats import repeated
-from data_pipeline.shards import TokenizedDocuments
+from data_pipeline.shards import TokenizedRecords
 from data_pipeline.tokenizer import Tokenizer
 from lm import processes, sharding
 from lm.experiment import Experiment
@@ -37,7 +37,7 @@ def pretraining(config: Experiment, prepared: PreparedDocuments, mesh: Mesh) -> 
         repeated(documents, config.data.repeats, name)
         for documents, name in zip(prepared.train, prepared.names, strict=True)
     ]
-    source = DocumentSource(
+    source = PackedSource(
         components,
         prepared.names,
         config.data.weights or None,
@@ -58,7 +58,7 @@ def pretraining(config: Experiment, prepared: PreparedDocuments, mesh: Mesh) -> 
 
 
 def make_evaluation(
-    config: Experiment, held_out: list[TokenizedDocuments], tokenizer: Tokenizer, mesh: Mesh
+    config: Experiment, held_out: list[TokenizedRecords], tokenizer: Tokenizer, mesh: Mesh
 ) -> Callable[[Transformer], dict[str, float]]:
     """A function model -> loss (nats per token) and bits_per_byte on the held-out documents."""
     bytes_of = jnp.array([len(tokenizer.token_bytes(i)) for i in range(tokenizer.vocab_size)], jnp.int32)
