@@ -39,32 +39,34 @@ def conversations(task: str, count: int, seed: int) -> Iterator[Conversation]:
         raise UserError(f"gym: count={count} must be 0 or more, and seed={seed} from 0 to 1999")
     if not count:
         return
-    held_out = dict(_solved(task, HELD_OUT, HELD_OUT_SEED, frozenset()))
-    train = dict(_solved(task, count, seed * SEED_STRIDE, frozenset(held_out)))
+    held_out = _solved(task, HELD_OUT, HELD_OUT_SEED, {})
+    train = _solved(task, count, seed * SEED_STRIDE, held_out)
     for secret, solved in ((False, train), (True, held_out)):
         for number, (question, steps) in enumerate(solved.items()):
             turns = (said("user", question), Turn("assistant", (Text(steps),)))
             yield Conversation(f"gym:{'held_out/' if secret else ''}{task}/{number}", turns, held_out=secret)
 
 
-def _solved(task: str, count: int, seed: int, taken: frozenset[str]) -> Iterator[tuple[str, str]]:
-    """So many (question, solution), no question twice or among `taken`."""
+def _solved(task: str, count: int, seed: int, taken: dict[str, str]) -> dict[str, str]:
+    """So many questions with their solutions, none of them among `taken`."""
     try:
         import reasoning_gym
     except ImportError:
         raise UserError("reasoning-gym's tasks need the package reasoning-gym: pip install reasoning-gym") from None
-    seen = set(taken)
-    left = count
-    for item in reasoning_gym.create_dataset(task, seed=seed, size=MOST_TRIES * count, **SETTINGS.get(task, {})):
-        question = item["question"]
-        steps = STEPS[task](item)
-        if question not in seen and steps is not None:
-            seen.add(question)
-            yield question, steps
-            left -= 1
-            if not left:
-                return
-    raise UserError(f"reasoning-gym's task {task} has no {count} different items: ask for at most {count - left}")
+    items = reasoning_gym.create_dataset(task, seed=seed, size=MOST_TRIES * count, **SETTINGS.get(task, {}))
+    solved: dict[str, str] = {}
+    with localcontext():  # decimal_arithmetic sets the precision of everything after it
+        for number in range(MOST_TRIES * count):
+            try:
+                item = items[number]
+            except ArithmeticError:  # it may draw a division by zero
+                continue
+            steps = STEPS[task](item)
+            if steps is not None and item["question"] not in taken:
+                solved[item["question"]] = steps
+            if len(solved) == count:
+                return solved
+    raise UserError(f"reasoning-gym's task {task} has only {len(solved)} of {count} different items: ask for fewer")
 
 
 def _letter_counting(item: Item) -> str | None:
@@ -113,11 +115,9 @@ def _decimal_arithmetic(item: Item) -> str | None:
             lines.append(f"{left} {sign} {right} = {result}.")
             return result
         assert isinstance(node, ast.Constant)
-        return Decimal(ast.get_source_segment(expression, node) or "")
+        return Decimal(str(node.value))
 
-    with localcontext() as context:
-        context.prec = 12  # the task's own
-        return _ending(lines, value(ast.parse(expression, mode="eval").body), item)
+    return _ending(lines, value(ast.parse(expression, mode="eval").body), item)
 
 
 def _gsm_symbolic(item: Item) -> str | None:

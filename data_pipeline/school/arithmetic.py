@@ -172,7 +172,7 @@ def _sum_within(problem: Shopping) -> Sum:
 
 
 def counted(n: int, thing: str) -> str:
-    """ "1 coin", "2 coins"."""
+    """As it stands in a sentence: "1 coin", "2 coins"."""
     return f"{n} {thing if n == 1 else plural(thing)}"
 
 

@@ -176,7 +176,7 @@ def system_conversations(config: SchoolConfig) -> Iterator[Conversation]:
             yield example(f"school:{split}identity_system/{count}", turns, (Text(words),), held_out=secret)
 
 
-def questions(config: SchoolConfig) -> list[Question]:
+def questions() -> list[Question]:
     """Held-out wordings, asked without a system message."""
     result = []
     for aspect in ASPECTS:

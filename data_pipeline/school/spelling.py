@@ -6,6 +6,7 @@ Words are the school's own, so that the model has read them all; which of them a
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from string import ascii_lowercase
 from typing import Literal, get_args
 
 from data_pipeline.conversation import Conversation, Part, Text, ToolCall, ToolResult, Turn, said
@@ -21,7 +22,7 @@ WAYS: tuple[Way, ...] = get_args(Way)
 LEXICON = tuple(sorted({*FOODS, *GOODS, *OCCUPATIONS, *PETS, *FRUIT, *THINGS, *WORDS}))
 WORDS_HELD_OUT = 0.2
 MOST_DOTS = 40
-ROUNDS = 2  # in which each word is asked for, in other words
+WORDINGS = 2  # of each task
 
 
 @dataclass(frozen=True)
@@ -69,34 +70,30 @@ def tasks(config: SchoolConfig, *, held_out: bool) -> list[Task]:
     words = rng.sample(LEXICON, len(LEXICON))
     dots = rng.sample(range(1, MOST_DOTS + 1), MOST_DOTS)
     cut_words, cut_dots = round(WORDS_HELD_OUT * len(words)), round(WORDS_HELD_OUT * len(dots))
-    result = []
+    result: list[Task] = []
     for word in words[:cut_words] if held_out else words[cut_words:]:
-        for task in (_spell, _third, _count):
-            result += [task(word, number, rng) for number in range(ROUNDS)]
+        for number in range(WORDINGS):
+            letter = rng.choice(word if rng.random() < 0.9 else ascii_lowercase)
+            result += _letters(word, letter, number)
     for count in dots[:cut_dots] if held_out else dots[cut_dots:]:
-        result += [_dots(count, number) for number in range(ROUNDS)]
-    return list(dict.fromkeys(result))
+        result += [_dots(count, number) for number in range(WORDINGS)]
+    return result
 
 
-def _spell(word: str, number: int, rng: random.Random) -> Task:
-    text = ("Spell the word {word}.", "What are the letters of {word}?")[number].format(word=word)
-    return Task("spell", text, " ".join(word), f"print(*'{word}')", "letters", len(word))
-
-
-def _third(word: str, number: int, rng: random.Random) -> Task:
+def _letters(word: str, letter: str, number: int) -> Iterator[Task]:
+    """All that is asked about one word, in one of the two wordings."""
+    text = ("Spell the word {word}.", "What are the letters of {word}?")[number]
+    yield Task("spell", text.format(word=word), " ".join(word), f"print(*'{word}')", "letters", len(word))
     text = (
         "Write every third letter of {word}, starting with the first.",
         "Start with the first letter of {word} and take every third one.",
     )[number]
-    return Task("third", text.format(word=word), " ".join(word[::3]), f"print(*'{word}'[::3])", "letters", len(word))
-
-
-def _count(word: str, number: int, rng: random.Random) -> Task:
-    letter = rng.choice(word if rng.random() < 0.9 else "abcdefghijklmnopqrstuvwxyz")
+    yield Task("third", text.format(word=word), " ".join(word[::3]), f"print(*'{word}'[::3])", "letters", len(word))
     text = ("How many times is the letter {letter} in {word}?", "Count the letter {letter} in the word {word}.")[number]
-    answer = f"It is there {_times(word.count(letter))}."
+    count = word.count(letter)
+    answer = f"It is there {count} time{'' if count == 1 else 's'}."
     code = f"print('{word}'.count('{letter}'))"
-    return Task("count", text.format(letter=letter, word=word), answer, code, "last number", len(word))
+    yield Task("count", text.format(letter=letter, word=word), answer, code, "last number", len(word))
 
 
 def _dots(count: int, number: int) -> Task:
@@ -104,10 +101,6 @@ def _dots(count: int, number: int) -> Task:
     text = ("How many dots are here: {dots}", "Count these dots: {dots}")[number].format(dots=dots)
     answer = f"There {'is 1 dot' if count == 1 else f'are {count} dots'}."
     return Task("dots", text, answer, f"print(len('{dots}'))", "last number", count)
-
-
-def _times(count: int) -> str:
-    return f"{count} time{'' if count == 1 else 's'}"
 
 
 def _gold(task: Task) -> str:

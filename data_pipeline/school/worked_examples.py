@@ -99,7 +99,7 @@ def questions(config: SchoolConfig, topic: str) -> list[Question]:
         case ["problems", ("answer_first" | "steps_first" | "python") as labelling]:
             return problems.questions(config, labelling)
         case ["identity"]:
-            return identity.questions(config)
+            return identity.questions()
         case ["identity", "system"]:
             return identity.system_questions(config)
         case ["refuse"]:
