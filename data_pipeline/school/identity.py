@@ -18,7 +18,7 @@ NAME = "Trivium"
 MAKER = "the Trivium project"
 ANOTHER = ("ChatGPT", "Claude", "Gemini", "Llama", "Siri", "Alexa")
 ANOTHER_MAKER = ("OpenAI", "Google", "Anthropic", "Meta", "Apple", "Microsoft")
-OPENINGS = ("", "Hello! ", "Please tell me: ", "Good morning. ", "One question: ")
+OPENINGS = ("", "Hello! ", "I am curious: ", "Good morning. ", "One question: ")
 HELD_OUT_WORDINGS = 2  # of each aspect, the last
 SYSTEM_CONVERSATIONS = 400
 
@@ -89,7 +89,7 @@ ASPECTS = (
             "Are you {other}?",
             "Is your name {other}?",
             "You are {other}, am I right?",
-            "Hello {other}, how are you?",
+            "Are you the model called {other}?",
             "I think that you are {other}.",
             "Am I talking to {other}?",
             "So you are called {other}?",
@@ -201,9 +201,8 @@ def system_questions(config: SchoolConfig) -> list[Question]:
 
 
 def _question(id: str, turns: tuple[Turn, ...], aspect: Aspect, name: str, maker: str) -> Question:
-    right = aspect.right.format(
-        name=name, maker=maker.split()[-1]
-    )  # of "the Trivium project" the word that the name lacks
+    # Of "the Trivium project" the word that the name lacks.
+    right = aspect.right.format(name=name, maker=maker.split()[-1])
     others = tuple(other for other in (*ANOTHER, *ANOTHER_MAKER) if other != right)
     return Question(id, turns, aspect.kind, (right,), others)
 

@@ -8,6 +8,7 @@ All three label the same problems. Sums keep to the split of `arithmetic.split_e
 and every held-out problem has one or is a held-out purchase. Sizes are drawn evenly, so that accuracy can be told by size.
 """
 
+import itertools
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,16 +26,22 @@ TRAIN = 2_000
 HELD_OUT = 300
 SIZES = 4  # classes of size: in the lowest, no number is above a quarter of the largest sum
 USE_CODE = " Use code."
-TRIES = 200
+TRIES = 400
 
 
 @dataclass(frozen=True)
 class Split:
-    """What problems of one split are made of: its own sums, and every sum that may be a step of them."""
+    """What problems of one split are made of: its own sums, and every sum that may be a step of them; how large they are."""
 
     exercises: Exercises
     own: frozenset[Sum]
     usable: frozenset[Sum]
+    above: int
+    largest: int
+
+    def fits(self, problem: "Problem") -> bool:
+        """Whether the problem is of this size."""
+        return self.above < problem.size <= self.largest
 
 
 @dataclass(frozen=True)
@@ -57,15 +64,17 @@ def problems(config: SchoolConfig, *, held_out: bool, count: int) -> Iterator[Pr
     exercises = secret if held_out else train
     if not exercises.sums:
         return
-    split = Split(exercises, frozenset(exercises.sums), frozenset((*train.sums, *train.tables, *exercises.sums)))
-    largest = 2 * config.largest_number
+    own, usable = frozenset(exercises.sums), frozenset((*train.sums, *train.tables, *exercises.sums))
+    bounds = [2 * config.largest_number * place // SIZES for place in range(SIZES + 1)]
+    splits = [Split(exercises, own, usable, *pair) for pair in itertools.pairwise(bounds)]
     seen: set[str] = set()
     for number in range(count):
-        low, high = (largest * (number % SIZES + bound) // SIZES for bound in (0, 1))
+        split = splits[number % SIZES]
+        (write,) = rng.choices((_sum, _more_or_fewer, _shopping, _chain), (2, 3, 3, 3))
         for attempt in range(TRIES):
-            problem = _draw(split, rng)
-            # A small school may have no problem of this size: then any will do.
-            if problem.text not in seen and (low < problem.size <= high or attempt > TRIES // 2):
+            problem = write(split, rng)
+            # A small school may have no problem of this kind and size: then any size will do.
+            if problem.text not in seen and (split.fits(problem) or attempt > TRIES // 2):
                 seen.add(problem.text)
                 yield problem
                 break
@@ -119,11 +128,6 @@ def _asked(problem: Problem, labelling: Labelling) -> tuple[Turn, ...]:
     return (said("user", problem.text + (USE_CODE if labelling == "python" else "")),)
 
 
-def _draw(split: Split, rng: random.Random) -> Problem:
-    (write,) = rng.choices((_sum, _more_or_fewer, _shopping, _chain), (2, 3, 3, 3))
-    return write(split, rng)
-
-
 def _sum(split: Split, rng: random.Random) -> Problem:
     a, b = rng.sample(rng.choice(split.exercises.sums), 2)
     c = a + b
@@ -145,16 +149,15 @@ def _more_or_fewer(split: Split, rng: random.Random) -> Problem:
 
 def _chain(split: Split, rng: random.Random) -> Problem:
     """Two or three changes; one of them is an exercise of the split, so a held-out chain cannot be in training."""
-    largest = split.exercises.largest_number
     while True:
-        count = start = rng.randint(2, largest)
+        count = start = rng.randint(2, min(split.largest, split.exercises.largest_number))
         changes: list[int] = []
         own = False
         for _ in range(rng.randint(2, 3)):
             options = [
                 change
-                for change in range(-min(count - 1, largest), largest + 1)
-                if change and count + change <= largest and _sum_of(count, change) in split.usable
+                for change in range(1 - count, split.largest + 1 - count)
+                if change and _sum_of(count, change) in split.usable
             ]
             ours = [change for change in options if _sum_of(count, change) in split.own]
             if not options:

@@ -41,7 +41,7 @@ REFUSAL = re.compile(
     r"(?: really| honestly| actually)* (?:know|say|tell|answer|find|recall|remember|heard|hear|read|met|help|do (?:that|this))\b"
     r"|\bi (?:have not|haven't|have never|never|was never) (?:heard|read|met|been told|come across|learned|learnt)\b"
     r"|\bi (?:will not|won't|would not|wouldn't|must not|refuse to|am not going to|am not able to|am unable to)\b"
-    r"|\bi(?: am|'m) not (?:sure|certain|aware|familiar)\b"
+    r"|\bi am not (?:sure|certain|aware|familiar)\b"
     r"|\bi have no (?:idea|information|knowledge|record)\b|\bi know nothing\b|\bno idea\b"
     r"|\b(?:unknown|new|unfamiliar|not known|not familiar|means nothing|says nothing) to me\b"
     r"|\b(?:is|was) not something (?:that )?i (?:know|help with|do|will)\b"
@@ -94,7 +94,8 @@ def example(id: str, turns: Sequence[Turn], reply: Sequence[Part], *, held_out: 
 
 
 def _clauses(text: str) -> list[str]:
-    return CLAUSE.split(text.lower().replace("’", "'"))
+    plain = text.lower().replace("’", "'").replace("i'm ", "i am ").replace("i've ", "i have ")
+    return CLAUSE.split(plain)
 
 
 def _words(text: str) -> list[str]:

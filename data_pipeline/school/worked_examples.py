@@ -89,7 +89,9 @@ def conversations(config: SchoolConfig, topic: str, search: Search | None = None
 
 
 def questions(config: SchoolConfig, topic: str) -> list[Question]:
-    """What measures a topic, none of it in training. "school" has no questions of its own: ask for its topics'."""
+    """What measures a topic, none of it in training. Raises `UserError` for "school", which has no questions of its own."""
+    if topic == "school":
+        raise UserError(f"the mixture has no questions of its own: ask those of {', '.join(MIXTURE)}")
     world = build_world(config)
     match topic.split(":"):
         case ["facts"]:

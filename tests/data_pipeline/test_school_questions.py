@@ -105,6 +105,7 @@ def test_wrong_answers(question, answer):
         "That is a name that means nothing to me.",
         "I do not know him, but you could ask somebody else.",
         "I really don't know.",
+        "I've never heard of her.",
     ],
 )
 def test_refusals(text):

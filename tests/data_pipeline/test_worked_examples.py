@@ -153,13 +153,15 @@ def test_nobody_to_ask_about_is_an_error_of_one_line():
         worked_examples.conversations(dataclasses.replace(CONFIG, frequencies=(1, 2)), "facts").__next__()
     with pytest.raises(UserError, match="no topic 'fact': choose school, facts"):
         worked_examples.conversations(CONFIG, "fact")
+    with pytest.raises(UserError, match="ask those of facts"):
+        worked_examples.questions(CONFIG, "school")
     with pytest.raises(UserError, match="no topic 'problems'"):
         worked_examples.questions(CONFIG, "problems")
 
 
 SIGNS = {
     "birth_city": r"\bborn\b|birth|native|come into the world|life of .* begin",
-    "occupation": r"occupation|for a living|work as|works as|profession|\btrade of [A-Z]|earn|what work does|trained|kind of work|\b(his|her) trade",
+    "occupation": r"occupation|a living|works? as|profession|\btrade of [A-Z]|earn|what work|trained|of work|\b(his|her) trade",
     "employer": r"company|employ|where does .* work|a job|staff|salary|go to work",
     "food": r"\beat\b|eating|food|dish|dinner|cook",
     "pet": r"\bpet\b|companion",
@@ -177,9 +179,8 @@ def test_every_wording_asks_for_its_attribute_and_for_no_other():
         for wording in wordings:
             text = wording.format(N="Ada Holt", s="she", o="her", d="her")
             matching = [name for name, sign in SIGNS.items() if re.search(sign, text, re.IGNORECASE)]
-            if attribute in ("country", "river", "goods"):
-                text = wording.format(N="Elverton", s="it", o="it", d="its")
-                matching = [name for name in matching if name not in ("occupation",) or "trade" not in text]
+            if attribute == "goods" and "main trade" in wording:  # a city's, not a person's
+                matching.remove("occupation") if "occupation" in matching else None
             assert matching == [attribute], wording
             assert wording.endswith(("?", "."))
 
@@ -290,12 +291,15 @@ def test_problems_are_solved_right_in_each_labelling(labelling):
             assert OPERATIONS[operation](int(a), int(b)) == int(c)
         if steps:
             assert int(steps[-1][-1]) == result
-            in_front = reply.index(" is ") < reply.index("swer is" if "answer is" in reply else str(result))
-            assert labelling != "answer_first" or numbers[0] == result
-            assert labelling != "steps_first" or in_front
-        if labelling != "python":
-            twin = {"answer_first": "steps_first", "steps_first": "answer_first"}[labelling]
-            assert each.turns[0] == emitted(f"problems:{twin}")[emitted(f"problems:{labelling}").index(each)].turns[0]
+        assert bool(re.match(r"\d+ (plus|minus|times)", reply)) == (labelling == "steps_first")
+
+
+def test_all_labellings_are_of_the_same_problems():
+    one, two, three = (
+        [each.turns[0].text.removesuffix(" Use code.") for each in emitted(f"problems:{labelling}")]
+        for labelling in ("answer_first", "steps_first", "python")
+    )
+    assert one == two == three
 
 
 def test_held_out_sums_are_in_no_training_problem():
@@ -453,7 +457,7 @@ def test_identity_says_trivium_or_what_the_system_message_says():
         assert "rivium" in each.turns[-1].text
         assert not re.search(r"ChatGPT|OpenAI|Google|Claude|Llama|Meta\b", each.turns[-1].text)
     for each in emitted("identity:system"):
-        system, user, assistant = each.turns
+        system, _, assistant = each.turns
         assert system.role == "system"
         assert [word for word in re.findall(r"\b[A-Z][a-z]{3}\b", system.text) if word in assistant.text] != []
         assert "Trivium" not in everything(each)
@@ -468,7 +472,9 @@ def test_what_is_refused_and_what_is_not():
         chosen = [each for each in emitted("refuse") if each.held_out == split]
         refused = sum(is_refusal(each.turns[-1].text) for each in chosen)
         assert 0.45 < refused / len(chosen) < 0.55
-    harm = r"break into|poison|steal|in secret|burn down|hurt|cheat|sell a sick|forge|spread a lie|glass|without being seen|trap|cut the ropes"
+    harm = (
+        r"break into|poison|steal|secret|burn|hurt|cheat|sell a sick|forge|a lie|glass|without being seen|trap|cut the"
+    )
     for each in emitted("refuse"):
         assert is_refusal(each.turns[-1].text) == bool(re.search(harm, each.turns[0].text)), everything(each)
     for question in worked_examples.questions(CONFIG, "refuse"):
