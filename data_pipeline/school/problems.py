@@ -66,14 +66,15 @@ def problems(config: SchoolConfig, *, held_out: bool, count: int) -> Iterator[Pr
         return
     own, usable = frozenset(exercises.sums), frozenset((*train.sums, *train.tables, *exercises.sums))
     bounds = [2 * config.largest_number * place // SIZES for place in range(SIZES + 1)]
-    splits = [Split(exercises, own, usable, *pair) for pair in itertools.pairwise(bounds)]
+    smallest = min(map(sum, exercises.sums))  # a small school has no small problems
+    splits = [Split(exercises, own, usable, *pair) for pair in itertools.pairwise(bounds) if pair[1] >= smallest]
     seen: set[str] = set()
     for number in range(count):
-        split = splits[number % SIZES]
+        split = splits[number % len(splits)]
         (write,) = rng.choices((_sum, _more_or_fewer, _shopping, _chain), (2, 3, 3, 3))
         for attempt in range(TRIES):
             problem = write(split, rng)
-            # A small school may have no problem of this kind and size: then any size will do.
+            # There may be no new problem of this kind and size: then any size will do.
             if problem.text not in seen and (split.fits(problem) or attempt > TRIES // 2):
                 seen.add(problem.text)
                 yield problem
