@@ -523,3 +523,13 @@ def test_another_seed_is_another_school():
         for seed in (0, 1)
     )
     assert len(one & two) < len(one) / 10
+
+
+def test_the_sandbox_prints_what_the_examples_say():
+    pytest.importorskip("pydantic_monty", reason="pydantic-monty is not installed: the sandbox is not compared")
+    from data_pipeline.tools.python import python_tool
+
+    tool = python_tool()
+    for topic in ("problems:python", "spelling:python", "decimals:python"):
+        for _, asked, result, _ in calls(topic)[::40]:
+            assert tool.run(asked.arguments).strip() == result.text, asked
