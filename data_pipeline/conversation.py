@@ -4,7 +4,7 @@ How one becomes tokens, and tokens become one, is the protocol's business (`prot
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -33,7 +33,7 @@ class ToolCall:
     """The assistant asks a tool. `arguments` is a JSON object."""
 
     name: str
-    arguments: dict[str, Any]
+    arguments: dict[str, Any] = field(hash=False)
 
 
 @dataclass(frozen=True)

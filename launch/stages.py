@@ -3,16 +3,16 @@
 import dataclasses
 from pathlib import Path
 
-from data_pipeline.school.lookups import library
-from data_pipeline.tools.python import python_tool
-from data_pipeline.tools.search import search_tool
 from jax.sharding import Mesh
 
 from data_pipeline.conversations import ConversationsConfig, PreparedConversations, prepare_conversations
 from data_pipeline.foreign_tokenizers import with_special_tokens
 from data_pipeline.marks import find_marks
 from data_pipeline.prepare import DocumentsConfig, PreparedDocuments, prepare
+from data_pipeline.school.lookups import library
 from data_pipeline.school.world import build_world
+from data_pipeline.tools.python import python_tool
+from data_pipeline.tools.search import search_tool
 from launch.start_from import make_start, tokenizer_in
 from launch.workdir import started
 from lm.assistant import Toolbox

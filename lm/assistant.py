@@ -5,13 +5,12 @@ as tokens that nobody is trained to write.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-
-from data_pipeline.tools.tool import Limits, Tool, call
+from dataclasses import dataclass, field
 
 from data_pipeline.conversation import BrokenCall, Part, Text, ToolCall, Turn
 from data_pipeline.protocol import Style, call_end, parse_parts, prompt, tool_result
 from data_pipeline.tokenizer import Tokenizer
+from data_pipeline.tools.tool import Limits, Tool, call
 from lm.inference.engine import Engine
 from lm.inference.generate import generate
 from lm.inference.requests import STOP, Completion, Interjection, Request
@@ -26,7 +25,7 @@ class Toolbox:
 
     tools: tuple[Tool, ...]
     calls: int = 4  # in one turn, at most
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ def request(
     tokenizer: Tokenizer,
     turns: Sequence[Turn],
     max_tokens: int,
-    sampling: Sampling = Sampling(),
+    sampling: Sampling,
     *,
     seed: int = 0,
     samples: int = 1,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from data_pipeline.conversations import ConversationsConfig, check_conversations
 from data_pipeline.errors import UserError
 from data_pipeline.prepare import DocumentsConfig, check_documents
+from data_pipeline.school.worked_examples import TOPICS
 from lm.model.config import ModelConfig, check_model
 from lm.objectives.next_token import NextTokenConfig, check_next_token
 from lm.optimizer import OptimizerConfig, check_optimizer
@@ -92,8 +93,8 @@ def check_experiment(config: Experiment) -> None:
             raise UserError("questions.topics: only an assistant can be asked; finetune first")
     else:
         check_conversations(config.data)
-        for topic in config.questions.topics:
-            check_topic(topic)
+        if unknown := [topic for topic in config.questions.topics if topic not in TOPICS]:
+            raise UserError(f"questions.topics: the school has no topic {unknown[0]!r}: choose {', '.join(TOPICS)}")
         for name in ("count", "tokens"):
             if getattr(config.questions, name) < 1:
                 raise UserError(f"questions.{name}={getattr(config.questions, name)}: must be at least 1")

@@ -7,10 +7,9 @@ from functools import partial
 
 from jax.sharding import Mesh
 
-from data_pipeline.conversation import said
+from data_pipeline.conversation import describe_parts, said
 from data_pipeline.conversations import ConversationsConfig, PreparedConversations
 from data_pipeline.loader import PackedSource
-from data_pipeline.protocol import describe_parts
 from data_pipeline.tokenizer import Tokenizer
 from lm import sharding
 from lm.assistant import Toolbox, replies, request

@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 from data_pipeline.school.questions import Question, is_refusal, is_right, share_right
 from data_pipeline.school.worked_examples import questions as questions_of
-
 from data_pipeline.school.world import SchoolConfig
 from data_pipeline.tokenizer import Tokenizer
 from lm.assistant import Reply, Toolbox, replies, request

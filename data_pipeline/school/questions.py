@@ -13,7 +13,7 @@ from typing import Literal
 from data_pipeline.conversation import Conversation, Part, Turn
 from data_pipeline.school.names import VALUES
 
-Reading = Literal["value", "first number", "last number", "letters"]
+Reading = Literal["value", "first number", "last number", "letters", "summary"]
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,9 @@ def questions(config: SchoolConfig, world: World, memory: Memory) -> list[Questi
         if name not in result:
             (wording,) = _usable(GIVEN if memory == "given" else RECALLED, held_out=True)
             turns = (said("user", wording.format(text=text, N=name)),)
-            result[name] = Question(f"summaries/{memory}/{name}", turns, memory, tuple(fact.value for fact in told))
+            result[name] = Question(
+                f"summaries/{memory}/{name}", turns, memory, tuple(fact.value for fact in told), reading="summary"
+            )
     return list(result.values())
 
 
