@@ -25,7 +25,7 @@ from data_pipeline.school.questions import Question
 from data_pipeline.school.world import SchoolConfig, build_world
 
 WORKED_EXAMPLES_VERSION = 1
-"""Raised whenever the same config would give other conversations."""
+"""Raised whenever the same config would give other conversations or questions."""
 
 MIXTURE = {
     "facts": 1_100,
