@@ -504,7 +504,7 @@ def digest_of(config: SchoolConfig) -> str:
 
 
 def test_the_version_is_raised_when_the_conversations_change():
-    # If this fails, other conversations or questions are made than before: raise WORKED_EXAMPLES_VERSION and put the new digest here.
+    # If this fails, what is made has changed: raise WORKED_EXAMPLES_VERSION and put the new digest here.
     assert (worked_examples.WORKED_EXAMPLES_VERSION, digest_of(SMALL)) == (1, "b549b9b485dd15e2")
 
 
