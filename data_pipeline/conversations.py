@@ -164,7 +164,7 @@ def _read(source: str, school: SchoolConfig, set_aside: SetAside) -> Iterator[Co
 
 def _topic(source: str) -> str:
     """The topic of "school:TOPIC"; "school" is the mixture of all. Empty for another source."""
-    return source if source == "school" else source.removeprefix("school:") if source.startswith("school:") else ""
+    return source.removeprefix("school:") if source == "school" or source.startswith("school:") else ""
 
 
 def _fingerprint(source: str, school: SchoolConfig) -> str:
