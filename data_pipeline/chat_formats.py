@@ -165,6 +165,8 @@ class _AssistantTurn:
         calls = message.get("tool_calls") or []
         if message.get("function_call"):
             calls = [{"function": message["function_call"]}]
+        if not isinstance(calls, list):
+            raise BadRow("tool call without a name")
         thinking, text = (_text(message.get(key)) for key in ("reasoning_content", "content"))
         if not text.strip() and not calls:
             raise BadRow("empty turn")

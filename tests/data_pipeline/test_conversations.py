@@ -45,7 +45,7 @@ def all_records(prepared, split="train"):
     return [records[i] for records in getattr(prepared, split) for i in range(len(records))]
 
 
-ROWS = [row(f"Question {i}?", f"Answer {i}!" * (1 + i % 4)) for i in range(60)]
+ROWS = [row(f"Question {i}?", f"Answer {i}!" * (1 + i % 3)) for i in range(60)]
 
 
 def test_each_conversation_is_there_with_its_mask(ours, tmp_path, capsys):
