@@ -202,7 +202,8 @@ def _examples(
             )
             if not kept:
                 continue
-            tokens, trained = (each[: rendered.turn_ends[kept - 1]] for each in (tokens, trained))
+            end = rendered.turn_ends[kept - 1]
+            tokens, trained = tokens[:end], trained[:end]
         if not any(trained):
             set_aside.add(conversation.id, "no assistant turn", _json(turns))
             continue

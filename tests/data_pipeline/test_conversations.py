@@ -37,8 +37,8 @@ def written(path, rows):
     return str(path)
 
 
-def prepare(tokenizer, cache, *sources, context=CONTEXT, **changes):
-    return prepare_conversations(ConversationsConfig(sources, **changes), tokenizer, context, cache)
+def prepare(base, cache, *sources, context=CONTEXT, **changes):
+    return prepare_conversations(ConversationsConfig(sources, **changes), base, context, cache)
 
 
 def all_records(prepared, split="train"):
