@@ -4,7 +4,7 @@ How one becomes tokens, and tokens become one, is the protocol's business (`prot
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -33,7 +33,7 @@ class ToolCall:
     """The assistant asks a tool. `arguments` is a JSON object."""
 
     name: str
-    arguments: dict[str, Any]
+    arguments: dict[str, Any] = field(hash=False)
 
 
 @dataclass(frozen=True)
@@ -112,3 +112,23 @@ def check_prompt(turns: Sequence[Turn]) -> None:
 def waits(turn: Turn) -> bool:
     """Whether it is an assistant's turn that a tool result interrupts, so that the assistant goes on with it."""
     return turn.role == "assistant" and bool(turn.parts) and isinstance(turn.parts[-1], ToolResult)
+
+
+def describe_parts(parts: Sequence[Part]) -> str:
+    """An assistant's turn for people to read: what is not text stands in brackets."""
+    return "".join(_described(part) for part in parts)
+
+
+def _described(part: Part) -> str:
+    match part:
+        case Text():
+            return part.text
+        case Thinking():
+            return f"[thinks: {part.text}]\n"
+        case ToolCall():
+            arguments = ", ".join(f"{name}={value!r}" for name, value in part.arguments.items())
+            return f"[calls {part.name}({arguments})]\n"
+        case BrokenCall():
+            return f"[calls something: {part.problem}]\n"
+        case ToolResult():
+            return f"[gets: {part.text}]\n"

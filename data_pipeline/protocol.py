@@ -99,6 +99,21 @@ def prompt(tokenizer: Tokenizer, turns: Sequence[Turn], style: Style | None = No
     return Prompt((*render(tokenizer, done).tokens, *tokens), (marks.end, *ends), ())
 
 
+def call_end(tokenizer: Tokenizer) -> int | None:
+    """The token with which a call is whole; None where the vocabulary has none."""
+    call = _marks(tokenizer).call
+    if call is None:
+        return None
+    (end,) = call[1]
+    assert isinstance(end, int)  # a mark's text is only ever between tokens
+    return end
+
+
+def tool_result(tokenizer: Tokenizer, text: str) -> list[int]:
+    """What is put into the context after a call: the tool's answer, between its marks."""
+    return _encode(tokenizer, _part(ToolResult(text), _marks(tokenizer)))[0]
+
+
 def document_ends(tokenizer: Tokenizer) -> tuple[int, ...]:
     """The tokens that end a document: the start of the next, and what other vocabularies have besides."""
     others = [token for token, name in tokenizer.vocabulary.special_names.items() if name in DOCUMENT_ENDS]

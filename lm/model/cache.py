@@ -40,8 +40,11 @@ class KVCache:
 def empty_cache(config: ModelConfig, rows: int, places: int) -> KVCache:
     """A cache of zeros."""
     b, k, d, dtype = rows, config.kv_heads, config.dim_per_head, jnp.dtype(config.compute_dtype)
-    keys = [constrain_kv(jnp.zeros((b, k, d, places), dtype)) for _ in range(config.layers)]
-    return KVCache(tuple(keys), tuple(x.swapaxes(2, 3) for x in keys))
+
+    def zeros(*shape: int) -> tuple[jax.Array, ...]:
+        return tuple(constrain_kv(jnp.zeros((b, k, *shape), dtype)) for _ in range(config.layers))
+
+    return KVCache(zeros(d, places), zeros(places, d))
 
 
 def write(

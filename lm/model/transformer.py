@@ -151,7 +151,12 @@ class Transformer(nnx.Module):
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """Scores for every symbol, float32 (..., V), from `hidden` (..., D)."""
-        return project(hidden, self.head_matrix, self.config.logit_soft_cap)
+        if self.head is not None:
+            return project(hidden, self.head, self.config.logit_soft_cap)
+        # Not through its transpose, which XLA's CPU backend would read as badly as it can for a single row.
+        embedding = self.token_embedding.astype(hidden.dtype)
+        scores = jnp.einsum("...d,vd->...v", hidden, embedding, preferred_element_type=jnp.float32)
+        return soft_cap(scores, self.config.logit_soft_cap)
 
     @property
     def head_matrix(self) -> jax.Array:
@@ -167,7 +172,11 @@ class Transformer(nnx.Module):
 
 def project(hidden: jax.Array, head: jax.Array, cap: float) -> jax.Array:
     """Logits float32 (..., V) of hidden (..., D) with head (D, V), softly capped unless `cap` is 0."""
-    logits = jnp.matmul(hidden, head.astype(hidden.dtype), preferred_element_type=jnp.float32)
+    return soft_cap(jnp.matmul(hidden, head.astype(hidden.dtype), preferred_element_type=jnp.float32), cap)
+
+
+def soft_cap(logits: jax.Array, cap: float) -> jax.Array:
+    """Logits squeezed into (-cap, cap); as they are when `cap` is 0."""
     return cap * jnp.tanh(logits / cap) if cap else logits
 
 

@@ -19,7 +19,7 @@ from side_by_side import Contestant, Work, best_and_median, compare, interleave,
 from data_pipeline.prepare import DocumentsConfig, prepare
 from data_pipeline.shards import TokenizedRecords
 from experiments.pretrain import tiny
-from launch import cli
+from launch import cli, huge_pages
 
 SHAPES = ((16, 256), (64, 1024))  # rows and tokens of a batch: the tiny recipe's, and one of a GPT-2
 OURS = "Trivium"
@@ -94,6 +94,7 @@ def main(_: list[str]) -> None:
     print(
         f"{len(SHAPES)} shapes, {rounds} rounds of {seconds:g} s a side: about {rounds * seconds * 0.15 + 1:.0f} minutes"
     )
+    huge_pages.ask_for_children()
     with tempfile.TemporaryDirectory() as cache:
         prepared = prepare(DocumentsConfig(sources=(flags.FLAGS.source,)), 2048, Path(cache))
         print(f"{len(prepared.train[0]):,} documents of {flags.FLAGS.source}", flush=True)

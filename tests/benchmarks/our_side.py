@@ -64,7 +64,7 @@ class Training:
 
     def step(self) -> None:
         """Load a batch, put it on the device, dispatch the step, then read the numbers of the step before."""
-        from lm.pretraining import HOST_ONLY
+        from lm.held_out import HOST_ONLY
         from lm.sharding import put_batch
 
         batch = {name: x for name, x in self._source.next().items() if name not in HOST_ONLY}
