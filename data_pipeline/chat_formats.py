@@ -65,8 +65,8 @@ def _messages(row: dict[str, Any]) -> list[dict[str, Any]]:
     if isinstance(row.get("prompt"), dict) and "replies" in row["prompt"]:
         return list(_best_path(row["prompt"]))
     if "instruction" in row and "output" in row:
-        question = "\n\n".join(_text(part) for part in (row["instruction"], row.get("input")) if part)
-        return [*_system(row), *_exchange(question, row["output"])]
+        asked = "\n\n".join(_text(part) for part in (row["instruction"], row.get("input")) if part)
+        return [*_system(row), *_exchange(asked, row["output"])]
     question = next((row[key] for key in QUESTIONS if key in row), None)
     answer = next((row[key] for key in ANSWERS if key in row), None)
     if isinstance(question, str) and isinstance(answer, str):
@@ -165,6 +165,8 @@ class _AssistantTurn:
         calls = message.get("tool_calls") or []
         if message.get("function_call"):
             calls = [{"function": message["function_call"]}]
+        if not isinstance(calls, list):
+            raise BadRow("tool call without a name")
         thinking, text = (_text(message.get(key)) for key in ("reasoning_content", "content"))
         if not text.strip() and not calls:
             raise BadRow("empty turn")
@@ -198,8 +200,9 @@ class _AssistantTurn:
 
 
 def _call(call: Any) -> ToolCall:
-    function = call.get("function", call) if isinstance(call, dict) else None
-    name = function.get("name") if isinstance(function, dict) else None
+    function = call.get("function", call) if isinstance(call, dict) else {}
+    function = function if isinstance(function, dict) else {}
+    name = function.get("name")
     if not isinstance(name, str) or not name or "\n" in name:
         raise BadRow("tool call without a name")
     return ToolCall(name, _json_object(function.get("arguments")))

@@ -21,6 +21,7 @@ from data_pipeline.packing import Records
 from data_pipeline.prepare import cache_key, set_aside_note
 from data_pipeline.protocol import render
 from data_pipeline.repeats import repeated
+from data_pipeline.school import worked_examples
 from data_pipeline.school.world import SchoolConfig
 from data_pipeline.school.world import check as check_school
 from data_pipeline.set_aside import SetAside
@@ -156,24 +157,20 @@ def prepare_conversations(
 
 def _read(source: str, school: SchoolConfig, set_aside: SetAside) -> Iterator[Conversation]:
     if topic := _topic(source):
-        from data_pipeline.school import worked_examples
-
         return worked_examples.conversations(school, topic)
     return read_conversations(source, set_aside)
 
 
 def _topic(source: str) -> str:
     """The topic of "school:TOPIC"; "school" is the mixture of all. Empty for another source."""
-    return source if source == "school" else source.removeprefix("school:") if source.startswith("school:") else ""
+    return source.removeprefix("school:") if source == "school" or source.startswith("school:") else ""
 
 
 def _fingerprint(source: str, school: SchoolConfig) -> str:
     if topic := _topic(source):
-        from data_pipeline.school.worked_examples import TOPICS, WORKED_EXAMPLES_VERSION
-
-        if topic not in TOPICS:
-            raise UserError(f"there is no source {source}: the school teaches {', '.join(TOPICS)}")
-        identity = [WORKED_EXAMPLES_VERSION, topic, dataclasses.asdict(school)]
+        if topic not in worked_examples.TOPICS:
+            raise worked_examples.no_topic(topic)
+        identity = [worked_examples.WORKED_EXAMPLES_VERSION, topic, dataclasses.asdict(school)]
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     return source_fingerprint(source, school=school)
 
@@ -197,12 +194,11 @@ def _examples(
                 places = range(len(turns), 0, -1)
                 fitting = (n for n in places if turns[n - 1].role == "assistant")
                 kept = next((n for n in fitting if rendered.turn_ends[n - 1] - 1 <= context_length), 0)
-            set_aside.add(
-                conversation.id, too_long if not kept else f"the last turns of one {too_long}", _json(turns[kept:])
-            )
+            set_aside.add(conversation.id, f"the end of one {too_long}" if kept else too_long, _json(turns[kept:]))
             if not kept:
                 continue
-            tokens, trained = (each[: rendered.turn_ends[kept - 1]] for each in (tokens, trained))
+            end = rendered.turn_ends[kept - 1]
+            tokens, trained = tokens[:end], trained[:end]
         if not any(trained):
             set_aside.add(conversation.id, "no assistant turn", _json(turns))
             continue

@@ -279,7 +279,7 @@ def _encode(tokenizer: Tokenizer, pieces: Iterable[Piece]) -> tuple[list[int], l
     trained: list[bool] = []
     for (is_text, flag), group in itertools.groupby(pieces, lambda piece: (isinstance(piece[0], str), piece[1])):
         marks = [mark for mark, _ in group]
-        ids = tokenizer.encode("".join(marks)) if is_text else marks
+        ids = tokenizer.encode("".join(map(str, marks))) if is_text else list(map(int, marks))
         tokens += ids
         trained += [flag] * len(ids)
     return tokens, trained

@@ -135,7 +135,7 @@ PEOPLE = 3  # that each wording is filled in with
 def conversations(config: SchoolConfig, world: World) -> Iterator[Conversation]:
     """As many refused as helped with, in a fixed mixed order."""
     rng = random.Random(f"school/{config.seed}/refuse")
-    result = []
+    result: list[Conversation] = []
     for held_out, pairs in ((False, PAIRS[:-PAIRS_HELD_OUT]), (True, PAIRS[-PAIRS_HELD_OUT:])):
         for turns, harmful, pair in _requests(config, world, pairs, rng):
             reply = rng.choice(NO).format(why=pair.why) if harmful else pair.help

@@ -178,7 +178,7 @@ def system_conversations(config: SchoolConfig) -> Iterator[Conversation]:
 
 def questions() -> list[Question]:
     """Held-out wordings, asked without a system message."""
-    result = []
+    result: list[Question] = []
     for aspect in ASPECTS:
         for ask, other in itertools.product(aspect.asks[-HELD_OUT_WORDINGS:], _others(aspect)):
             turns = (said("user", ask.format(other=other)),)
@@ -190,7 +190,7 @@ def system_questions(config: SchoolConfig) -> list[Question]:
     """Held-out wordings after a system message with a name never seen in one."""
     rng = random.Random(f"school/{config.seed}/identity_system_questions")
     _, names = _invented_names(config)
-    result = []
+    result: list[Question] = []
     for name, maker in [(NAME, MAKER), *zip(names, names[1:] + names[:1], strict=True)]:
         for aspect in ASPECTS:
             if aspect.by_system_message:

@@ -7,7 +7,7 @@ import random
 import re
 from collections.abc import Callable, Iterable, Iterator
 
-from data_pipeline.conversation import Conversation, Text, ToolCall, ToolResult, said
+from data_pipeline.conversation import Conversation, Part, Text, ToolCall, ToolResult, said
 from data_pipeline.document import Document
 from data_pipeline.school import exposition
 from data_pipeline.school.fact_questions import answer, fact_question, known_facts, parts
@@ -73,23 +73,24 @@ def conversations(config: SchoolConfig, world: World, search: Search) -> Iterato
         (False, people.searched, people.asked),
         (True, (*people.rare, *people.unknown), people.told),
     ):
-        sought = [fact for person in rare for fact in person.facts if fact.frequency or held_out]
-        remembered = rng.sample(known_facts(familiar), min(len(sought), len(known_facts(familiar))))
+        found = {
+            fact: search(query(fact))
+            for person in rare
+            for fact in person.facts
+            if fact.frequency or person.frequency == 0
+        }
+        sought = [fact for fact, text in found.items() if tells(text, fact)]
+        known = known_facts(familiar)
+        remembered = rng.sample(known, min(len(sought), len(known)))
         split = "held_out/" if held_out else ""
         for number in range(1 if held_out else WORDINGS_EACH):
-            kinds = [(fact, True) for fact in sought] + [(fact, False) for fact in remembered]
-            for fact, looks in rng.sample(kinds, len(kinds)):
-                wordings = ASK[fact.attribute]
-                turns = (said("user", _wording(wordings, number, fact, held_out).format(N=fact.subject)),)
-                reply: tuple[Text | ToolCall | ToolResult, ...] = (Text(answer(fact)),)
-                if looks:
-                    found = search(query(fact))
-                    if not tells(found, fact):
-                        continue
-                    reply = (ToolCall("search", {"query": query(fact)}), ToolResult(found), *reply)
-                yield example(
-                    f"school:{split}search/{fact.subject}/{fact.attribute}/{number}", turns, reply, held_out=held_out
-                )
+            for fact in rng.sample([*sought, *remembered], len(sought) + len(remembered)):
+                wording = _wording(ASK[fact.attribute], number, fact, held_out=held_out)
+                reply: tuple[Part, ...] = (Text(answer(fact)),)
+                if fact in found:
+                    reply = (ToolCall("search", {"query": query(fact)}), ToolResult(found[fact]), *reply)
+                id = f"school:{split}search/{fact.subject}/{fact.attribute}/{number}"
+                yield example(id, (said("user", wording.format(N=fact.subject)),), reply, held_out=held_out)
 
 
 def questions(config: SchoolConfig, world: World) -> list[Question]:
@@ -119,7 +120,7 @@ def tells(text: str, fact: Fact) -> bool:
     return fact.subject in text and fact.value.lower() in _words(text)
 
 
-def _wording(wordings: tuple[str, ...], number: int, fact: Fact, held_out: bool) -> str:
+def _wording(wordings: tuple[str, ...], number: int, fact: Fact, *, held_out: bool) -> str:
     """Another for each round and fact, so that no conversation comes twice."""
     usable = wordings[-ASK_HELD_OUT:] if held_out else wordings[:-ASK_HELD_OUT]
     return usable[(sum(map(ord, fact.subject)) + number) % len(usable)]

@@ -145,7 +145,7 @@ def _sum(split: Split, rng: random.Random) -> Problem:
 
 def _more_or_fewer(split: Split, rng: random.Random) -> Problem:
     a, b = rng.sample(rng.choice(split.exercises.sums), 2)
-    return _story(a, [b] if rng.random() < 0.5 else [-b], rng)
+    return _story(a, [b], rng) if rng.random() < 0.5 else _story(a + b, [-b], rng)
 
 
 def _chain(split: Split, rng: random.Random) -> Problem:

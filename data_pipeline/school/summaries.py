@@ -45,7 +45,7 @@ def conversations(config: SchoolConfig, world: World, memory: Memory) -> Iterato
     """
     rng = random.Random(f"school/{config.seed}/summaries/{memory}")
     people = parts(config, world)
-    result = []
+    result: list[Conversation] = []
     for held_out, subjects in ((False, people.asked), (True, people.told)):
         split = "held_out/" if held_out else ""
         if memory == "given":

@@ -17,7 +17,7 @@ model does not know are in no topic: they are made after asking it (`fact_questi
 import random
 from collections.abc import Iterator
 
-from data_pipeline.conversation import Conversation, Turn
+from data_pipeline.conversation import Conversation
 from data_pipeline.errors import UserError
 from data_pipeline.school import decimals, fact_questions, harmful, identity, lookups, problems, spelling, summaries
 from data_pipeline.school.lookups import Search, library, overlap_search
@@ -25,7 +25,7 @@ from data_pipeline.school.questions import Question
 from data_pipeline.school.world import SchoolConfig, build_world
 
 WORKED_EXAMPLES_VERSION = 1
-"""Raised whenever the same config would give other conversations."""
+"""Raised whenever the same config would give other conversations or questions."""
 
 MIXTURE = {
     "facts": 1_100,
@@ -125,14 +125,14 @@ def no_topic(topic: str) -> UserError:
 def _mixture(config: SchoolConfig, search: Search | None) -> Iterator[Conversation]:
     """The first so many of each topic, mixed; what two topics share (a fact told from memory) comes once."""
     chosen: list[Conversation] = []
-    seen: set[tuple[Turn, ...]] = set()
+    seen: set[str] = set()
     for topic, count in MIXTURE.items():
         emitted = list(conversations(config, topic, search))
         if topic == "problems:python":  # those that the other labelling does not use come first
             emitted = emitted[MIXTURE["problems:steps_first"] :] + emitted[: MIXTURE["problems:steps_first"]]
         for held_out, most in ((False, count), (True, round(HELD_OUT * count))):
-            new = [each for each in emitted if each.held_out == held_out and each.turns not in seen][:most]
-            seen.update(each.turns for each in new)
+            new = [each for each in emitted if each.held_out == held_out and repr(each.turns) not in seen][:most]
+            seen.update(repr(each.turns) for each in new)
             chosen += new
     random.Random(f"school/{config.seed}/mixture").shuffle(chosen)
     return iter(chosen)

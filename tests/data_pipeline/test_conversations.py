@@ -1,7 +1,6 @@
 """Conversations prepared for finetuning: what is read, masked, cut and set aside, and the cases that hang elsewhere."""
 
 import json
-import sys
 import types
 from collections import Counter
 from pathlib import Path
@@ -18,6 +17,7 @@ from data_pipeline.conversations import ConversationsConfig, check_conversations
 from data_pipeline.errors import UserError
 from data_pipeline.loader import PackedSource, one_pass
 from data_pipeline.protocol import parse, render
+from data_pipeline.school import worked_examples
 
 CONTEXT = 64
 
@@ -37,15 +37,15 @@ def written(path, rows):
     return str(path)
 
 
-def prepare(tokenizer, cache, *sources, context=CONTEXT, **changes):
-    return prepare_conversations(ConversationsConfig(sources, **changes), tokenizer, context, cache)
+def prepare(base, cache, *sources, context=CONTEXT, **changes):
+    return prepare_conversations(ConversationsConfig(sources, **changes), base, context, cache)
 
 
 def all_records(prepared, split="train"):
     return [records[i] for records in getattr(prepared, split) for i in range(len(records))]
 
 
-ROWS = [row(f"Question {i}?", f"Answer {i}!" * (1 + i % 4)) for i in range(60)]
+ROWS = [row(f"Question {i}?", f"Answer {i}!" * (1 + i % 3)) for i in range(60)]
 
 
 def test_each_conversation_is_there_with_its_mask(ours, tmp_path, capsys):
@@ -124,7 +124,7 @@ def test_too_long_is_set_aside_or_cut_at_a_turn(ours, tmp_path, capsys):
         assert record.tokens.tolist() == short.tokens
         assert record.trained.tolist() == short.trained
     assert cut.train[0].manifest.set_aside == {
-        "the last turns of one longer than the context of 64 tokens": 2,
+        "the end of one longer than the context of 64 tokens": 2,
         "longer than the context of 64 tokens": 1,
     }
     set_aside = [json.loads(line) for line in next((tmp_path / "cache").rglob("set_aside.jsonl")).open()]
@@ -194,10 +194,8 @@ def stub_school(monkeypatch, held_out=None):
         for i in range(5):
             yield Conversation(f"{topic}:{i}", (said("user", f"{topic} {i}?"), call), held_out)
 
-    stub = types.ModuleType("worked_examples")
-    stub.conversations, stub.TOPICS, stub.WORKED_EXAMPLES_VERSION = lessons, ("school", "names", "sums:steps"), 1
-    monkeypatch.setitem(sys.modules, "data_pipeline.school.worked_examples", stub)
-    monkeypatch.setattr("data_pipeline.school.worked_examples", stub, raising=False)
+    monkeypatch.setattr(worked_examples, "conversations", lessons)
+    monkeypatch.setattr(worked_examples, "TOPICS", ("school", "names", "sums:steps"))
 
 
 def test_the_school_and_its_topics(ours, tmp_path, monkeypatch):
@@ -211,7 +209,7 @@ def test_the_school_and_its_topics(ours, tmp_path, monkeypatch):
     }
     record = mixed.train[0][0]
     assert ours.decode(record.tokens[~record.trained].tolist()) == "names 0?4"  # the question and the tool's result
-    with pytest.raises(UserError, match="no source school:history: the school teaches school, names, sums:steps"):
+    with pytest.raises(UserError, match="the school has no topic 'history': choose school, names, sums:steps"):
         prepare(ours, tmp_path, "school:history")
 
 

@@ -136,7 +136,9 @@ def test_saved_and_pickled_tokenizers_are_the_same(tokenizer, tmp_path):
         assert again.encode("some text \u2581") == tokenizer.encode("some text \u2581")
 
 
-def test_our_special_tokens_are_added_at_the_end(tokenizer, tmp_path):
+@pytest.mark.parametrize("definition", [byte_level_definition, byte_fallback_definition])
+def test_our_special_tokens_are_added_at_the_end(definition, tmp_path):
+    tokenizer = load_tokenizer(written(tmp_path, definition()))
     extended = with_special_tokens(tokenizer)
     missing = [name for name in SPECIAL_TOKENS if name not in tokenizer.special_tokens]
     assert len(missing) > 5

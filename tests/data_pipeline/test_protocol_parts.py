@@ -34,6 +34,12 @@ def qwen(tmp_path_factory):
     return byte_level(tmp_path_factory.mktemp("qwen"), QWEN)
 
 
+@pytest.fixture(scope="module", params=["ours", "qwen"])
+def tokenizer(request):
+    found = request.getfixturevalue(request.param)
+    return found if request.param == "ours" else found[0]
+
+
 def by_the_rules(tokenizer, turns):
     """(token, trained) one by one, as the protocol is written down: special tokens by name, texts one at a time."""
     made = []
@@ -125,14 +131,9 @@ def test_no_text_becomes_a_special_token(ours, turns):
     assert found == ["<|document_start|>", *(f"<|{name}|>" for name in names)]
 
 
-@pytest.mark.parametrize("kind", ["ours", "qwen"])
 @given(turns=conversations())
 @settings(max_examples=80, deadline=None)
-def test_a_prompt_ends_where_the_assistant_begins_and_a_longer_conversation_starts_as_a_shorter_one(
-    request, kind, turns
-):
-    tokenizer = request.getfixturevalue(kind)
-    tokenizer = tokenizer if kind == "ours" else tokenizer[0]
+def test_a_prompt_ends_where_the_assistant_begins_and_a_longer_conversation_starts_as_a_shorter_one(tokenizer, turns):
     whole = render(tokenizer, turns)
     for n, turn in enumerate(turns):
         shorter = render(tokenizer, turns[:n])

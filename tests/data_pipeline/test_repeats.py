@@ -126,7 +126,7 @@ def test_the_view_is_a_view() -> None:
     view = RepeatedDocuments(DOCUMENTS, REPEATS)
     assert len(view) == len(view.lengths) == sum(o * len(g) for o, g in zip(REPEATS, deal(DOCUMENTS, 4), strict=True))
     for index in (0, 1, len(view) - 1, -1):
-        name, tokens = view[index]
+        name, tokens, _ = view[index]
         assert name == f"book.txt#{view.documents_seen[index]}"
         assert len(tokens) == view.lengths[index]
     with pytest.raises(IndexError):

@@ -111,7 +111,7 @@ def test_masks_are_kept_bit_by_bit_and_take_an_eighth_of_a_byte_a_token(tmp_path
     for record, mask in zip(records, masks, strict=True):
         (size,) = struct.unpack("<I", record[:4])
         bits = "".join(f"{byte:08b}" for byte in record[4 + size + 2 * len(mask) :])
-        assert bits == "".join("01"[bit] for bit in mask).ljust(-(-len(mask) // 8) * 8, "0")
+        assert bits == "".join("01"[bit] for bit in mask.tolist()).ljust(-(-len(mask) // 8) * 8, "0")
 
 
 def test_indices_work_as_in_a_list(tmp_path: Path) -> None:

@@ -111,7 +111,8 @@ def test_program(run, tokenizer):
 TALK = {"messages": [{"role": "user", "content": "Hello x"}, {"role": "assistant", "content": "world"}]}
 
 
-def test_a_conversation_with_its_trained_tokens_marked(run, tokenizer, tmp_path):
+def test_a_conversation_with_its_trained_tokens_marked(run, tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "1000")
     (tmp_path / "one.json").write_text(json.dumps(TALK))
     (tmp_path / "many.jsonl").write_text(
         "\n".join([json.dumps(TALK), '{"text": "x"}', "{", json.dumps(TALK | {"id": "b"})])
