@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from data_pipeline import resumable
+from data_pipeline.chat_formats import read_conversations
 from data_pipeline.document import Document
 from data_pipeline.errors import UserError
 from data_pipeline.judges import Claim, each, exact, normalised
@@ -17,6 +18,7 @@ from data_pipeline.questions import Question, questions_from_documents, question
 from data_pipeline.refusals import REFUSALS
 from data_pipeline.resumable import read_rows
 from data_pipeline.school.world import SchoolConfig, build_world, facts
+from data_pipeline.set_aside import SetAside
 
 CONFIG = ProbingConfig(samples=4, known_at_least=3, unknown_at_most=1)
 
@@ -80,6 +82,16 @@ def test_refuses_the_unknown_and_as_many_at_random(tmp_path: Path) -> None:
         assert [message["role"] for message in row["messages"]] == ["user", "assistant"]
         assert row["messages"][1]["content"] in REFUSALS
     assert len({row["messages"][1]["content"] for row in refusals}) == len(REFUSALS)
+
+
+def test_refusals_are_a_finetuning_source(tmp_path: Path) -> None:
+    probed(tmp_path, Model())
+    set_aside = SetAside(tmp_path / "aside.jsonl")
+    read = list(read_conversations(str(tmp_path / "refusals.jsonl"), set_aside))
+    assert [each.turns[0].text for each in read] == [f"What is number {n}" for n in (0, 1, 5, 6)]
+    assert all([turn.role for turn in each.turns] == ["user", "assistant"] for each in read)
+    assert all(each.turns[1].text in REFUSALS for each in read)
+    assert not set_aside.counts
 
 
 def test_a_killed_run_goes_on_and_asks_nothing_twice(tmp_path: Path) -> None:

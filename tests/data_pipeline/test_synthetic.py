@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_pipeline import resumable
+from data_pipeline.chat_formats import read_conversations
 from data_pipeline.document import Document
 from data_pipeline.errors import UserError
 from data_pipeline.model_text import FAILURES, json_objects, openai_writer, support, written
@@ -70,6 +71,10 @@ def test_good_conversations_are_kept_with_where_they_are_from(tmp_path: Path) ->
         "model": "good-1",
         "prompt": "conversations-1",
     }
+    set_aside = SetAside(tmp_path / "aside.jsonl")
+    read = list(read_conversations(str(tmp_path / "conversations.jsonl"), set_aside))
+    assert [conversation.id for conversation in read] == [row["id"] for row in rows]
+    assert not set_aside.counts
 
 
 @pytest.mark.parametrize(
