@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from lm.model.attention import Attention, Pair
+from lm.model.attention import Attention, Pair, Places
 from lm.model.cache import KVCache, ages
 from lm.model.config import ModelConfig
 from lm.model.layers import MLP, Norm
 from lm.model.positions import rope_tables
+from lm.model.quantized import Matrix, look_up, matmul, where_it_is_used
 from lm.sharding import constrain
 
 Tree = TypeVar("Tree")
@@ -54,10 +55,10 @@ class Block(nnx.Module):
         first: jax.Array,
         tokens: jax.Array,
         rope: Pair | None,
-        places: Pair,
+        places: Places,
         at: jax.Array,
         mask: jax.Array,
-    ) -> tuple[jax.Array, Pair]:
+    ) -> tuple[jax.Array, Places]:
         """One token a row, x (B, 1, D), with this layer's part of the cache; see `Attention.decode`."""
         x = self._mix(x, first)
         y, places = self.attention.decode(self.attention_norm(x), tokens, rope, places, at, mask)
@@ -143,7 +144,7 @@ class Transformer(nnx.Module):
 
     def _embed(self, tokens: jax.Array, positions: jax.Array) -> tuple[jax.Array, Pair | None]:
         """What the first block reads (B, T, D), and the rotary tables of the positions (B, T)."""
-        x = self.token_embedding.astype(jnp.dtype(self.config.compute_dtype))[tokens]
+        x = look_up(self.token_embedding, tokens, jnp.dtype(self.config.compute_dtype))
         if self.position_embedding is not None:
             x = x + self.position_embedding.astype(x.dtype)[positions]
         rope = rope_tables(positions, self.config) if self.config.positions == "rotary" else None
@@ -154,7 +155,7 @@ class Transformer(nnx.Module):
         return project(hidden, self.head_matrix, self.config.logit_soft_cap)
 
     @property
-    def head_matrix(self) -> jax.Array:
+    def head_matrix(self) -> Matrix:
         """What logits are made with: (D, V)."""
         return self.token_embedding.T if self.head is None else self.head
 
@@ -165,9 +166,10 @@ class Transformer(nnx.Module):
         return self.logits(self.hidden(tokens, positions, segment_ids)[0])
 
 
-def project(hidden: jax.Array, head: jax.Array, cap: float) -> jax.Array:
+def project(hidden: jax.Array, head: Matrix, cap: float) -> jax.Array:
     """Logits float32 (..., V) of hidden (..., D) with head (D, V), softly capped unless `cap` is 0."""
-    logits = jnp.matmul(hidden, head.astype(hidden.dtype), preferred_element_type=jnp.float32)
+    head, hidden = where_it_is_used(head, hidden)
+    logits = matmul(hidden, head)
     return cap * jnp.tanh(logits / cap) if cap else logits
 
 

@@ -1,0 +1,104 @@
+"""Matrices stored as small integers and scales: a half to an eighth of the memory, read as they are and never stored otherwise.
+
+Symmetric, round to nearest: an entry is integer x scale, and the scale maps the largest entry of its group to the largest
+integer, so an entry is off by half a scale at most. (The scheme of arXiv 1712.05877, section 2, without a zero point.)
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeAlias
+
+import jax
+import jax.numpy as jnp
+
+GROUP = 32  # inputs that share a scale in four bits: with a scale of 16 bits that is 4.5 bits a weight
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Quantized:
+    """A matrix (..., M, N), where `...` are axes of any kind, such as layers or rows of a cache.
+
+    Along one of its two axes groups of neighbours share a scale: the scales have as many entries there as there are groups.
+    """
+
+    integers: jax.Array  # int8 or int4 (..., M, N)
+    scales: jax.Array  # float (..., M, groups) or (..., groups, N)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the matrix."""
+        return self.integers.shape
+
+    @property
+    def ndim(self) -> int:
+        """Axes of the matrix."""
+        return self.integers.ndim
+
+    @property
+    def T(self) -> "Quantized":
+        """Turned around, axes of every kind."""
+        return jax.tree.map(jnp.transpose, self)
+
+    def dequantize(self, dtype: jax.typing.DTypeLike) -> jax.Array:
+        """The matrix in this float dtype."""
+        scales = self.scales
+        for axis in (-2, -1):
+            scales = jnp.repeat(scales, self.shape[axis] // scales.shape[axis], axis)
+        return self.integers.astype(dtype) * scales.astype(dtype)
+
+
+Matrix: TypeAlias = jax.Array | Quantized
+
+
+def quantize(x: jax.Array, bits: int, axis: int) -> Quantized:
+    """A float matrix (..., M, N) in 8 bits with a scale for all that lies along `axis` (-1 or -2), or in 4 with one for `GROUP`.
+
+    Where groups do not divide the axis they are smaller. Scales are float32 for 8 bits, bfloat16 for 4, rounded up so that the
+    largest integer is never exceeded.
+    """
+    size = x.shape[axis]
+    group = size if bits == 8 else next(n for n in range(min(GROUP, size), 0, -1) if size % n == 0)
+    largest = 2 ** (bits - 1) - 1
+    grouped = jnp.moveaxis(x.astype(jnp.float32), axis, -1)
+    grouped = grouped.reshape(*grouped.shape[:-1], -1, group)
+    scales = jnp.max(jnp.abs(grouped), axis=-1, keepdims=True) / largest
+    scales = jnp.where(scales == 0, 1.0, scales)
+    if bits == 4:
+        short = scales.astype(jnp.bfloat16)
+        scales = jnp.where(short < scales, jnp.nextafter(short, jnp.bfloat16(jnp.inf)), short)
+    integers = jnp.round(grouped / scales.astype(jnp.float32)).astype(jnp.int8 if bits == 8 else jnp.int4)
+    back = partial(jnp.moveaxis, source=-1, destination=axis)
+    return Quantized(back(integers.reshape(*integers.shape[:-2], size)), back(scales[..., 0]))
+
+
+def matmul(x: jax.Array, matrix: Matrix) -> jax.Array:
+    """x (..., G, M) times matrix (..., M, N): float32 (..., G, N), multiplied in the dtype of x.
+
+    A scale that is the same for all of a column is applied to the product, that of a whole row to x, so that it is the integers
+    that are multiplied. Only groups within a column have to be scaled before.
+    """
+    if not isinstance(matrix, Quantized):
+        return jnp.matmul(x, matrix.astype(x.dtype), preferred_element_type=jnp.float32)
+    times = partial(jnp.matmul, preferred_element_type=jnp.float32)
+    rows, columns = matrix.scales.shape[-2:]
+    if rows == 1:
+        return times(x, matrix.integers.astype(x.dtype)) * matrix.scales.astype(jnp.float32)
+    if columns == 1:
+        return times(x * jnp.swapaxes(matrix.scales, -1, -2).astype(x.dtype), matrix.integers.astype(x.dtype))
+    return times(x, matrix.dequantize(x.dtype))
+
+
+def look_up(table: Matrix, indices: jax.Array, dtype: jax.typing.DTypeLike) -> jax.Array:
+    """The rows of a table (V, D) at int indices (...): (..., D). Of a quantized one only those are made floats."""
+    if isinstance(table, Quantized):
+        return jax.tree.map(lambda x: x[indices], table).dequantize(dtype)
+    return table.astype(dtype)[indices]
+
+
+def where_it_is_used(matrix: Matrix, x: jax.Array) -> tuple[Matrix, jax.Array]:
+    """The same two, such that a compiler makes floats of a quantized matrix where it meets x, and for no longer.
+
+    Without it XLA makes them before a loop that decodes, since they are the same in every step, and memory holds all of them.
+    """
+    return jax.lax.optimization_barrier((matrix, x)) if isinstance(matrix, Quantized) else (matrix, x)
