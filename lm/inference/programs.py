@@ -20,7 +20,7 @@ from lm.sharding import constrain
 
 CHUNK = 64  # tokens a dispatch, at most
 PROGRAMS = (
-    48  # compiled of each kind that are kept, at most: sizes and features have many combinations, each some megabytes
+    48  # compiled ones of each kind that are kept: sizes and features have many combinations, each some megabytes
 )
 
 
@@ -28,9 +28,7 @@ class Features(NamedTuple):
     """What at least one row needs; the rest is left out of the program."""
 
     samples: bool  # a temperature above 0
-    bends: (
-        bool  # top_k, top_p, min_p or a repetition penalty: in one, since every combination is a program that is kept
-    )
+    bends: bool  # top_k, top_p, min_p or a repetition penalty; not one by one, or programs would be many
     top: int  # alternatives to report
     symbols: int  # only the first so many of the vocabulary are written: it may be padded beyond the tokenizer's
 

@@ -44,8 +44,8 @@ def empty_cache(config: ModelConfig, rows: int, places: int, *, quantized: bool 
     b, k, d, dtype = rows, config.kv_heads, config.dim_per_head, jnp.dtype(config.compute_dtype)
 
     def keys() -> Matrix:
-        floats = constrain_kv(jnp.zeros((b, k, d, places), jnp.int8 if quantized else dtype))
-        return Quantized(floats, constrain_kv(jnp.zeros((b, k, 1, places)))) if quantized else floats
+        entries = constrain_kv(jnp.zeros((b, k, d, places), jnp.int8 if quantized else dtype))
+        return Quantized(entries, constrain_kv(jnp.zeros((b, k, 1, places)))) if quantized else entries
 
     layers = [keys() for _ in range(config.layers)]
     return KVCache(tuple(layers), jax.tree.map(lambda x: x.swapaxes(2, 3), tuple(layers)))
