@@ -13,7 +13,6 @@ from lm.sharding import path_name
 BITS = {"int8": 8, "int4": 4}
 
 
-@partial(jax.jit, static_argnames="kind")
 def quantized(model: Transformer, kind: str) -> Transformer:
     """The model with kernels, token and value embeddings, and head as `Quantized`; the rest stays float. Not for training.
 
@@ -22,11 +21,15 @@ def quantized(model: Transformer, kind: str) -> Transformer:
     """
     if kind not in BITS:
         raise UserError(f"quantize={kind}: choose one of {', '.join(BITS)}")
+    return _quantized(model, BITS[kind])
 
+
+@partial(jax.jit, static_argnames="bits")
+def _quantized(model: Transformer, bits: int) -> Transformer:
     def one(path: tuple[Any, ...], x: jax.Array) -> jax.Array | Quantized:
         name = path_name(path)
         if name.endswith(("token_embedding", "value_embedding")):
-            return quantize(x, BITS[kind], axis=-1)
-        return quantize(x, BITS[kind], axis=-2) if name.endswith("kernel") or name == "head" else x
+            return quantize(x, bits, axis=-1)
+        return quantize(x, bits, axis=-2) if name.endswith("kernel") or name == "head" else x
 
     return jax.tree_util.tree_map_with_path(one, model)

@@ -11,24 +11,32 @@ from typing import TypeAlias
 import jax
 import jax.numpy as jnp
 
+from data_pipeline.errors import UserError
+
 GROUP = 32  # inputs that share a scale in four bits: with a scale of 16 bits that is 4.5 bits a weight
 
 
-@jax.tree_util.register_dataclass
+@partial(jax.tree_util.register_dataclass, data_fields=["integers", "scales"], meta_fields=["packed"])
 @dataclass(frozen=True)
 class Quantized:
     """A matrix (..., M, N), where `...` are axes of any kind, such as layers or rows of a cache.
 
     Along one of its two axes groups of neighbours share a scale: the scales have as many entries there as there are groups.
+    In four bits that axis is halved, and each byte holds an entry of the first half (plus 8) and, 16 times, one of the second:
+    not every backend stores JAX's own int4 in four bits.
     """
 
-    integers: jax.Array  # int8 or int4 (..., M, N)
+    integers: jax.Array  # int8 (..., M, N), or uint8 with one of the two halved
     scales: jax.Array  # float (..., M, groups) or (..., groups, N)
+    packed: int = 0  # which axis is halved, -1 or -2; 0: none
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Of the matrix."""
-        return self.integers.shape
+        shape = list(self.integers.shape)
+        if self.packed:
+            shape[self.packed] *= 2
+        return tuple(shape)
 
     @property
     def ndim(self) -> int:
@@ -37,15 +45,22 @@ class Quantized:
 
     @property
     def T(self) -> "Quantized":
-        """Turned around, axes of every kind."""
-        return jax.tree.map(jnp.transpose, self)
+        """A matrix (M, N) turned around."""
+        return Quantized(self.integers.T, self.scales.T, -3 - self.packed if self.packed else 0)
+
+    def unpacked(self) -> jax.Array:
+        """The integers, int8 (..., M, N)."""
+        if not self.packed:
+            return self.integers
+        halves = [x.astype(jnp.int8) - 8 for x in (self.integers & 15, self.integers >> 4)]
+        return jnp.concatenate(halves, axis=self.packed)
 
     def dequantize(self, dtype: jax.typing.DTypeLike) -> jax.Array:
         """The matrix in this float dtype."""
         scales = self.scales
         for axis in (-2, -1):
             scales = jnp.repeat(scales, self.shape[axis] // scales.shape[axis], axis)
-        return self.integers.astype(dtype) * scales.astype(dtype)
+        return self.unpacked().astype(dtype) * scales.astype(dtype)
 
 
 Matrix: TypeAlias = jax.Array | Quantized
@@ -55,9 +70,11 @@ def quantize(x: jax.Array, bits: int, axis: int) -> Quantized:
     """A float matrix (..., M, N) in 8 bits with a scale for all that lies along `axis` (-1 or -2), or in 4 with one for `GROUP`.
 
     Where groups do not divide the axis they are smaller. Scales are float32 for 8 bits, bfloat16 for 4, rounded up so that the
-    largest integer is never exceeded.
+    largest integer is never exceeded. Raises `UserError` for 4 bits along an odd axis.
     """
     size = x.shape[axis]
+    if bits == 4 and size % 2:
+        raise UserError(f"a matrix of {size} inputs cannot be held in int4, which puts two in a byte: choose int8")
     group = size if bits == 8 else next(n for n in range(min(GROUP, size), 0, -1) if size % n == 0)
     largest = 2 ** (bits - 1) - 1
     grouped = jnp.moveaxis(x.astype(jnp.float32), axis, -1)
@@ -67,9 +84,13 @@ def quantize(x: jax.Array, bits: int, axis: int) -> Quantized:
     if bits == 4:
         short = scales.astype(jnp.bfloat16)
         scales = jnp.where(short < scales, jnp.nextafter(short, jnp.bfloat16(jnp.inf)), short)
-    integers = jnp.round(grouped / scales.astype(jnp.float32)).astype(jnp.int8 if bits == 8 else jnp.int4)
+    integers = jnp.round(grouped / scales.astype(jnp.float32)).astype(jnp.int8)
+    integers = integers.reshape(*integers.shape[:-2], size)
+    if bits == 4:
+        first, second = jnp.split((integers + 8).astype(jnp.uint8), 2, axis=-1)
+        integers = first + 16 * second
     back = partial(jnp.moveaxis, source=-1, destination=axis)
-    return Quantized(back(integers.reshape(*integers.shape[:-2], size)), back(scales[..., 0]))
+    return Quantized(back(integers), back(scales[..., 0]), axis if bits == 4 else 0)
 
 
 def matmul(x: jax.Array, matrix: Matrix) -> jax.Array:
@@ -83,14 +104,14 @@ def matmul(x: jax.Array, matrix: Matrix) -> jax.Array:
     times = partial(jnp.matmul, preferred_element_type=jnp.float32)
     rows, columns = matrix.scales.shape[-2:]
     if rows == 1:
-        return times(x, matrix.integers.astype(x.dtype)) * matrix.scales.astype(jnp.float32)
+        return times(x, matrix.unpacked().astype(x.dtype)) * matrix.scales.astype(jnp.float32)
     if columns == 1:
-        return times(x * jnp.swapaxes(matrix.scales, -1, -2).astype(x.dtype), matrix.integers.astype(x.dtype))
+        return times(x * jnp.swapaxes(matrix.scales, -1, -2).astype(x.dtype), matrix.unpacked().astype(x.dtype))
     return times(x, matrix.dequantize(x.dtype))
 
 
 def look_up(table: Matrix, indices: jax.Array, dtype: jax.typing.DTypeLike) -> jax.Array:
-    """The rows of a table (V, D) at int indices (...): (..., D). Of a quantized one only those are made floats."""
+    """The rows of a table (V, D) at int indices (...): (..., D). Of one that is quantized along D only those are made floats."""
     if isinstance(table, Quantized):
         return jax.tree.map(lambda x: x[indices], table).dequantize(dtype)
     return table.astype(dtype)[indices]

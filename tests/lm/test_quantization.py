@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from tiny_models import CONFIGS, build, small
+from tiny_models import CONFIGS, abstract, build, small
 
 from data_pipeline.errors import UserError
 from lm.inference import programs
@@ -30,12 +30,15 @@ CONFIG = small(kv_heads=2, windows=(0, 7), layer_loop="scan", tied_head=False, c
 PROMPTS = [(3, 1, 4, 1, 5), (9,), (2, 6, 5, 3, 5, 8, 9, 7, 9, 3, 2, 3)]
 KINDS = ("int8", "int4")
 
+forward = jax.jit(lambda model, tokens: jax.nn.log_softmax(model(tokens)))
 is_quantized = lambda x: isinstance(x, Quantized)  # noqa: E731
 
 
 def floats(x: Quantized) -> np.ndarray:
     """The matrix, by loops over groups."""
-    integers = np.asarray(x.integers.astype(jnp.int8), np.float64)
+    integers = np.asarray(x.integers, np.float64)
+    if x.packed:
+        integers = np.concatenate([integers % 16 - 8, integers // 16 - 8], axis=x.packed)
     scales = np.asarray(x.scales, np.float64)
     out = np.empty_like(integers)
     for index in np.ndindex(integers.shape[-2:]):
@@ -55,9 +58,9 @@ def as_floats(tree):
     st.sampled_from([4, 8]),
     st.sampled_from([-1, -2]),
 )
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_an_entry_is_off_by_half_a_step_at_most(x, bits, axis):
-    q = quantize(jnp.asarray(x), bits, axis)
+    q = jax.jit(quantize, static_argnums=(1, 2))(x, bits, axis)
     size, largest = x.shape[axis], 2 ** (bits - 1) - 1
     groups = size // GROUP if bits == 4 and size == 64 else 1
     grouped = np.moveaxis(x, axis, -1).reshape(*np.moveaxis(x, axis, -1).shape[:-1], groups, -1)
@@ -70,23 +73,26 @@ def test_an_entry_is_off_by_half_a_step_at_most(x, bits, axis):
     else:  # rounded up to bfloat16, whose neighbours are up to 1/128 apart
         assert (scales >= step * (1 - 1e-6)).all()
         assert (scales <= step * (1 + 1 / 128)).all()
-    assert np.abs(np.asarray(q.integers.astype(jnp.int8))).max() <= largest
+    assert np.abs(np.asarray(q.unpacked(), int)).max() <= largest
     error = np.moveaxis(np.abs(floats(q) - x), axis, -1).reshape(grouped.shape)
     assert (error <= 0.5 * scales[..., None] * (1 + 1e-5)).all()
     np.testing.assert_allclose(q.dequantize(jnp.float32), floats(q), rtol=1e-6)
 
 
 def test_groups_divide_what_they_are_groups_of():
-    x = jnp.ones((48, 5))
-    assert quantize(x, 4, -2).scales.shape == (2, 5)  # of 24, the largest number up to 32 that divides 48
-    assert quantize(jnp.ones((31, 2)), 4, -2).scales.shape == (1, 2)
-    assert quantize(jnp.ones((37, 2)), 4, -2).scales.shape == (37, 2)  # a prime: no neighbours can share
+    shapes = lambda size: jax.eval_shape(lambda: quantize(jnp.ones((size, 6)), 4, -2)).scales.shape  # noqa: E731
+    assert shapes(48) == (2, 6)  # of 24, the largest number up to 32 that divides 48
+    assert shapes(30) == (1, 6)
+    assert shapes(74) == (37, 6)  # twice a prime: only pairs share
+    with pytest.raises(UserError, match="a matrix of 31 inputs cannot be held in int4"):
+        shapes(31)
 
 
 def test_four_bits_are_four_bits_in_memory():
     x = jnp.ones((64, 128))
-    assert quantize(x, 4, -2).integers.on_device_size_in_bytes() == 64 * 128 // 2
-    assert quantize(x, 8, -2).integers.on_device_size_in_bytes() == 64 * 128
+    assert quantize(x, 4, -2).integers.nbytes == 64 * 128 // 2
+    assert quantize(x, 8, -2).integers.nbytes == 64 * 128
+    assert quantize(x, 4, -1).T.shape == (128, 64)
 
 
 @pytest.mark.parametrize(("bits", "axis"), [(8, -1), (8, -2), (4, -1), (4, -2)])
@@ -99,49 +105,47 @@ def test_products_and_rows_are_those_of_the_floats(bits, axis):
     np.testing.assert_allclose(
         matmul(x[0] @ floats(one), one.T), x[0] @ floats(one) @ floats(one).T, rtol=1e-4, atol=1e-3
     )
+    if axis == -2:
+        return
     rows = look_up(one, jnp.array([[3, 3], [63, 0]]), jnp.bfloat16)
     assert rows.dtype == jnp.bfloat16
     np.testing.assert_allclose(rows.astype(jnp.float32), floats(one)[[[3, 3], [63, 0]]], rtol=1e-2)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize(
+    "name", ["gpt2", "qwen3", "scalars"]
+)  # between them: every matrix that there is but an own head
 def test_the_engine_writes_what_the_model_in_floats_finds_likely(name, kind):
     """Log-probabilities of what was sampled equal those of a teacher-forced pass of the dequantized model: within 1e-3."""
     small_model = quantized(build(CONFIGS[name]), kind)
     requests = [Request(prompt, 14, Sampling(temperature=1.5)) for prompt in PROMPTS]
-    results = generate(Engine(small_model, slots=4), requests)
+    results = generate(Engine(small_model, slots=2), requests)
     whole = as_floats(small_model)
     matrices = [x for x in jax.tree.leaves(small_model, is_leaf=is_quantized) if is_quantized(x)]
     assert len(matrices) >= 6  # embedding, query, key, value, output, up and down
     for prompt, (completion,) in zip(PROMPTS, results, strict=True):
         text = np.array([[*prompt, *completion.written.tokens]])
-        scores = jax.nn.log_softmax(whole(text))[0, len(prompt) - 1 : -1]
+        scores = forward(whole, text)[0, len(prompt) - 1 : -1]
         forced = np.take_along_axis(np.asarray(scores), text[0, len(prompt) :, None], axis=1)[:, 0]
         np.testing.assert_allclose(completion.written.log_probs, forced, atol=1e-3)
     pairs = [(prompt, completion.written.tokens) for prompt, (completion,) in zip(PROMPTS, results, strict=True)]
     mine, theirs = score_continuations(small_model, pairs), score_continuations(whole, pairs)
     np.testing.assert_allclose(mine.log_probs, theirs.log_probs, atol=1e-2)
-    assert np.abs(mine.log_probs - score_continuations(build(CONFIGS[name]), pairs).log_probs).max() > 1e-2
+    assert np.abs(mine.log_probs - score_continuations(build(CONFIGS[name]), pairs).log_probs).max() > 1e-3
 
 
 def test_fewer_bits_stray_further_and_mostly_write_the_same():
     """A random model is the hardest case: its two likeliest tokens are near each other."""
-    request = [Request(prompt, 60, Sampling(temperature=0.0)) for prompt in PROMPTS]
-    exact = generate(engine(), request)
-    pairs = [(prompt, one.written.tokens) for prompt, (one,) in zip(PROMPTS, exact, strict=True)]
+    tokens = np.random.default_rng(0).integers(0, CONFIG.vocab_size, (4, 60))
+    exact = np.asarray(forward(build(CONFIG), tokens))
     strayed = {}
     for kind in KINDS:
-        scores = [
-            jax.nn.log_softmax(m(np.array([[*p, *t]])))
-            for m in (build(CONFIG), quantized(build(CONFIG), kind))
-            for p, t in pairs
-        ]
-        gaps = [np.abs(a - b).mean() for a, b in zip(scores[:3], scores[3:], strict=True)]
-        likeliest = [np.mean(a.argmax(-1) == b.argmax(-1)) for a, b in zip(scores[:3], scores[3:], strict=True)]
-        strayed[kind] = np.mean(gaps), np.mean(likeliest)
+        scores = np.asarray(forward(quantized(build(CONFIG), kind), tokens))
+        strayed[kind] = np.abs(scores - exact).mean(), np.mean(scores.argmax(-1) == exact.argmax(-1))
     assert 0 < strayed["int8"][0] < 0.05 < strayed["int4"][0] < 1
-    assert strayed["int8"][1] > 0.9
+    assert strayed["int8"][1] > 0.95
+    assert strayed["int4"][1] > 0.7
 
 
 @functools.cache
@@ -156,7 +160,7 @@ def test_a_cache_in_int8_is_near_and_smaller():
     gaps = []
     for prompt, (completion,) in zip(PROMPTS, results, strict=True):
         text = np.array([[*prompt, *completion.written.tokens]])
-        scores = np.asarray(jax.nn.log_softmax(build(CONFIG)(text)))[0, len(prompt) - 1 : -1]
+        scores = np.asarray(forward(build(CONFIG), text))[0, len(prompt) - 1 : -1]
         forced = np.take_along_axis(scores, text[0, len(prompt) :, None], axis=1)[:, 0]
         gaps.append(np.abs(completion.written.log_probs - forced))
     assert 1e-5 < np.max(gaps) < 0.15
@@ -225,7 +229,7 @@ def test_fewer_bits_on_a_mesh(eight_devices, kind):
 def test_decoding_never_holds_all_weights_as_floats(kind, monkeypatch):
     """Memory of the compiled program besides its arguments, which a compiler would fill with floats if it could."""
     config = small(layers=8, width=128, mlp_width=512, layer_loop="scan")
-    weights = 4 * sum(x.size for x in jax.tree.leaves(jax.eval_shape(lambda: build(config))))
+    weights = 4 * sum(x.size for x in jax.tree.leaves(abstract(config)))
     assert temporary_bytes(config, kind) < weights / 4
     for module in (layers, transformer):
         monkeypatch.setattr(module, "where_it_is_used", lambda matrix, x: (matrix, x))
