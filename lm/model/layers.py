@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from lm.model.config import ModelConfig
-from lm.model.quantized import Matrix, Quantized, matmul, where_it_is_used
+from lm.model.quantized import Matrix, Quantized, weigh
 
 
 class Linear(nnx.Module):
@@ -40,11 +40,7 @@ def product(x: jax.Array, kernel: Matrix) -> jax.Array:
     at a contraction over B and T.
     """
     flat = x.reshape(-1, x.shape[-1])
-    if isinstance(kernel, Quantized):
-        kernel, flat = where_it_is_used(kernel, flat)
-        y = matmul(flat, kernel).astype(x.dtype)
-    else:
-        y = flat @ kernel.astype(x.dtype)
+    y = weigh(flat, kernel).astype(x.dtype) if isinstance(kernel, Quantized) else flat @ kernel.astype(x.dtype)
     return y.reshape(*x.shape[:-1], kernel.shape[1])
 
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from data_pipeline.errors import UserError
 
+BLOCK = 2**19  # bytes of weights that a CPU makes floats of at a time: half of what a core's second cache holds
 GROUP = 32  # inputs that share a scale in four bits: with a scale of 16 bits that is 4.5 bits a weight
 
 
@@ -105,7 +106,7 @@ def matmul(x: jax.Array, matrix: Matrix) -> jax.Array:
     rows, columns = matrix.scales.shape[-2:]
     if rows == 1:
         return times(x, matrix.unpacked().astype(x.dtype)) * matrix.scales.astype(jnp.float32)
-    if columns == 1:
+    if columns == 1 and rows == x.shape[-1]:
         return times(x * jnp.swapaxes(matrix.scales, -1, -2).astype(x.dtype), matrix.unpacked().astype(x.dtype))
     return times(x, matrix.dequantize(x.dtype))
 
@@ -117,9 +118,20 @@ def look_up(table: Matrix, indices: jax.Array, dtype: jax.typing.DTypeLike) -> j
     return table.astype(dtype)[indices]
 
 
-def where_it_is_used(matrix: Matrix, x: jax.Array) -> tuple[Matrix, jax.Array]:
-    """The same two, such that a compiler makes floats of a quantized matrix where it meets x, and for no longer.
+def weigh(x: jax.Array, weights: Quantized) -> jax.Array:
+    """As `matmul`, of x (N, M) and weights (M, P), which no compiler makes floats of but for the moment that they are used in.
 
-    Without it XLA makes them before a loop that decodes, since they are the same in every step, and memory holds all of them.
+    Weights are the same in every step of a loop that decodes, and floats of all of them would be made before it, or at once in
+    it. A CPU makes them a block of columns at a time, small enough for its caches, in a loop of their own.
     """
-    return jax.lax.optimization_barrier((matrix, x)) if isinstance(matrix, Quantized) else (matrix, x)
+    if jax.default_backend() != "cpu" or not jax.sharding.get_abstract_mesh().empty:
+        return matmul(*jax.lax.optimization_barrier((x, weights)))
+    inputs, outputs = weights.shape
+    columns = max(1, min(BLOCK // (4 * inputs), -(-outputs // 2)))
+
+    def block(i: jax.Array, y: jax.Array) -> jax.Array:
+        start = jnp.minimum(i * columns, outputs - columns)  # the last one begins where a whole block is left
+        cut = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, start, columns, axis=1), weights)
+        return jax.lax.dynamic_update_slice_in_dim(y, matmul(x, cut), start, axis=1)
+
+    return jax.lax.fori_loop(0, -(-outputs // columns), block, jnp.zeros((len(x), outputs)))

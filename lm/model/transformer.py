@@ -12,7 +12,7 @@ from lm.model.cache import KVCache, ages
 from lm.model.config import ModelConfig
 from lm.model.layers import MLP, Norm
 from lm.model.positions import rope_tables
-from lm.model.quantized import Matrix, look_up, matmul, where_it_is_used
+from lm.model.quantized import Matrix, Quantized, look_up, weigh
 from lm.sharding import constrain
 
 Tree = TypeVar("Tree")
@@ -168,8 +168,10 @@ class Transformer(nnx.Module):
 
 def project(hidden: jax.Array, head: Matrix, cap: float) -> jax.Array:
     """Logits float32 (..., V) of hidden (..., D) with head (D, V), softly capped unless `cap` is 0."""
-    head, hidden = where_it_is_used(head, hidden)
-    logits = matmul(hidden, head)
+    if isinstance(head, Quantized):
+        logits = weigh(hidden.reshape(-1, hidden.shape[-1]), head).reshape(*hidden.shape[:-1], head.shape[1])
+    else:
+        logits = jnp.matmul(hidden, head.astype(hidden.dtype), preferred_element_type=jnp.float32)
     return cap * jnp.tanh(logits / cap) if cap else logits
 
 
