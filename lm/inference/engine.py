@@ -371,7 +371,7 @@ def _bends(request: Request) -> bool:
 
 def _top_level(top: int) -> int:
     """Alternatives are counted in few sizes, so that programs stay few."""
-    return 0 if top == 0 else _power_of_two(top, 20)
+    return 0 if top == 0 else 20 if top <= 20 else _power_of_two(top, 20)
 
 
 def _places(tokens: int) -> int:

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 from tiny_models import CONFIGS, abstract, build, small
 
 from data_pipeline.errors import UserError
@@ -54,12 +53,12 @@ def as_floats(tree):
 
 
 @given(
-    arrays(np.float32, (2, 64, 6), elements=st.floats(-1e4, 1e4, width=32).map(lambda x: x if abs(x) > 1e-3 else 0.0)),
-    st.sampled_from([4, 8]),
-    st.sampled_from([-1, -2]),
+    st.integers(0, 2**32 - 1), st.floats(1e-6, 1e6), st.floats(0, 1), st.sampled_from([4, 8]), st.sampled_from([-1, -2])
 )
-@settings(max_examples=30)
-def test_an_entry_is_off_by_half_a_step_at_most(x, bits, axis):
+@settings(max_examples=40)
+def test_an_entry_is_off_by_half_a_step_at_most(seed, size, zeros, bits, axis):
+    chance = np.random.default_rng(seed)
+    x = (size * chance.standard_cauchy((2, 64, 6)) * (chance.random((2, 64, 6)) > zeros)).astype(np.float32)
     q = jax.jit(quantize, static_argnums=(1, 2))(x, bits, axis)
     largest = 2 ** (bits - 1) - 1
     groups = 2 if (bits, axis) == (4, -2) else 1
