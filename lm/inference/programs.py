@@ -6,7 +6,7 @@ What changes from call to call is an argument, so that a request never compiles 
 
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -151,7 +151,8 @@ def decode(
 
 def forget_many() -> bool:
     """Drop the compiled programs of each kind that has too many; those that are needed are compiled again. Whether any had."""
-    full = [program for program in (prefill, rearrange, decode) if program._cache_size() >= PROGRAMS]
+    kinds: tuple[Any, ...] = (prefill, rearrange, decode)
+    full = [program for program in kinds if program._cache_size() >= PROGRAMS]
     for program in full:
         program.clear_cache()
     return decode in full
