@@ -20,6 +20,7 @@ from data_pipeline.errors import UserError
 from data_pipeline.special_tokens import DOCUMENT_START, SPECIAL_TOKENS
 from data_pipeline.tokenizer import (
     SPACE_MARK,
+    Tokenizer,
     Vocabulary,
     encode_around_space_mark,
     metaspace_bytes,
@@ -125,11 +126,34 @@ def load_huggingface(path: Path) -> ForeignTokenizer:
 
     Raises `UserError` for a file that is damaged, of another kind, or has no token to start a document.
     """
+    return _huggingface(path.read_bytes(), path)
+
+
+def with_special_tokens(tokenizer: Tokenizer) -> Tokenizer:
+    """The same vocabulary with those of our special tokens that it lacks added at its end, in their order.
+
+    `save` and `load_tokenizer` keep them. The model needs rows of embedding for them: the ids from `tokenizer.vocab_size`
+    on. A vocabulary that has them all is returned as it is. Raises `UserError` where the file's format has no place for them.
+    """
+    missing = [name for name in SPECIAL_TOKENS if name not in tokenizer.special_tokens]
+    if not missing:
+        return tokenizer
+    if not isinstance(tokenizer, ForeignTokenizer) or tokenizer.file_name != "tokenizer.json":
+        raise UserError("special tokens can only be added to a tokenizer.json: take this vocabulary in that format")
+    definition = json.loads(tokenizer.contents)
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    definition["added_tokens"] = [
+        *definition.get("added_tokens", []),
+        *({"id": token, "content": name, **flags} for token, name in enumerate(missing, tokenizer.vocab_size)),
+    ]
+    return _huggingface(json.dumps(definition, ensure_ascii=False).encode(), Path(tokenizer.file_name))
+
+
+def _huggingface(contents: bytes, path: Path) -> ForeignTokenizer:
     try:
         import tokenizers
     except ModuleNotFoundError:
         raise missing_library("tokenizers", path) from None
-    contents = path.read_bytes()
     try:
         original = tokenizers.Tokenizer.from_buffer(contents)
     except Exception as error:  # the library raises nothing narrower

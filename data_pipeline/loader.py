@@ -1,4 +1,4 @@
-"""From packed rows to batches: `DocumentSource`, the source of pretraining, and `one_pass`, for validation.
+"""From packed rows to batches: `PackedSource`, the source of pretraining and finetuning, and `one_pass`, for validation.
 
 The global order of examples is a function of the data and the seed alone. Global batch k is rows [k B, (k + 1) B) of
 that order, and a process asks for its sub-range of each global batch: so a run sees the same batches on 1, 2 or 4
@@ -13,7 +13,7 @@ import grain
 import numpy as np
 
 from data_pipeline.errors import UserError
-from data_pipeline.packing import Documents, Plan, Row, build_row, empty_row, plan_rows, shuffled
+from data_pipeline.packing import Plan, Records, Row, build_row, empty_row, plan_rows, shuffled
 
 Batch = dict[str, np.ndarray]
 
@@ -30,7 +30,7 @@ EPOCHS = 2**31
 class Rows:
     """The rows of one component, by index: what Grain calls a random-access data source."""
 
-    documents: Documents
+    records: Records
     plan: Plan
     first_document: int
 
@@ -38,11 +38,11 @@ class Rows:
         return len(self.plan)
 
     def __getitem__(self, index: int) -> Row:
-        return build_row(self.plan, index, self.documents, self.first_document)
+        return build_row(self.plan, index, self.records, self.first_document)
 
 
-class DocumentSource:
-    """Batches of packed documents for ever, in a new order every epoch: the source of batches for pretraining.
+class PackedSource:
+    """Batches of packed documents or conversations for ever, in a new order every epoch.
 
     `components` are mixed in proportion to `weights`, row by row (Grain rounds the ratio of each weight to the smallest
     one down to a hundredth; a component of weight 0 is left out). Without weights, the rows of all components are
@@ -57,7 +57,7 @@ class DocumentSource:
 
     def __init__(
         self,
-        components: Sequence[Documents],
+        components: Sequence[Records],
         names: Sequence[str],
         weights: Sequence[float] | None,
         *,
@@ -97,7 +97,7 @@ class DocumentSource:
 
     @property
     def tokens_per_epoch(self) -> int:
-        """Tokens with a label in all components (of a weight above 0) together; padding does not count."""
+        """Tokens with a label, trained or not, in all components (of a weight above 0) together; padding does not count."""
         return sum(int((component.plan.stop - component.plan.start).sum()) for component in self._components)
 
     def next(self, model: object = None) -> Batch:  # noqa: ARG002
@@ -125,14 +125,14 @@ class DocumentSource:
         return [self._name(int(document)) for document in distinct[np.argsort(first_seen)]]
 
     def _name(self, document: int) -> str:
-        nth = next(n for n, c in enumerate(self._components) if document < c.first_document + len(c.documents))
+        nth = next(n for n, c in enumerate(self._components) if document < c.first_document + len(c.records))
         component, name = self._components[nth], self._names[nth]
-        document_id, _ = component.documents[document - component.first_document]
+        document_id = component.records[document - component.first_document].id
         return document_id if document_id.startswith(f"{name}:") else f"{name}:{document_id}"
 
 
 def one_pass(
-    components: Sequence[Documents],
+    components: Sequence[Records],
     *,
     row_length: int,
     batch_size: int,
@@ -142,7 +142,7 @@ def one_pass(
     """Yield every row of `components` once, for validation: always the same batches in the same order.
 
     The order is shuffled, so that a few first batches are a fair sample of all documents, short and long. Rows of
-    nothing but padding fill up the last batch, so that all have one shape, (rows, T). `rows` as in `DocumentSource`:
+    nothing but padding fill up the last batch, so that all have one shape, (rows, T). `rows` as in `PackedSource`:
     every process yields the same number of batches. Raises UserError if there is no row at all.
     """
     share, shares, rows_of_share = _share(rows, batch_size)
@@ -156,21 +156,19 @@ def one_pass(
         yield {key: np.stack([row[key] for row in mine]) for key in mine[0]}
 
 
-def _plan_components(
-    components: Sequence[Documents], row_length: int, packing: str, seeds: Sequence[int]
-) -> list[Rows]:
+def _plan_components(components: Sequence[Records], row_length: int, packing: str, seeds: Sequence[int]) -> list[Rows]:
     """Pack each component, and number the documents of the mixture one component after the other."""
     planned: list[Rows] = []
     first_document = 0
-    for documents, seed in zip(components, seeds, strict=True):
-        planned.append(Rows(documents, plan_rows(documents.lengths, row_length, packing, seed), first_document))
-        first_document += len(documents)
+    for records, seed in zip(components, seeds, strict=True):
+        planned.append(Rows(records, plan_rows(records.lengths, row_length, packing, seed), first_document))
+        first_document += len(records)
     if not any(len(component) for component in planned):
         raise UserError("there is nothing to read: no component has a document with any tokens; add one that does")
     return planned
 
 
-def _check_mixture(components: Sequence[Documents], names: Sequence[str], weights: Sequence[float] | None) -> None:
+def _check_mixture(components: Sequence[Records], names: Sequence[str], weights: Sequence[float] | None) -> None:
     if len(names) != len(components):
         raise UserError(f"{len(components)} components have {len(names)} names: give one name for each")
     if len(set(names)) < len(names):

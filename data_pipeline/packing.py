@@ -1,10 +1,10 @@
-"""Packing: which pieces of which documents make row i.
+"""Packing: which pieces of which records make row i. A record is a document or a conversation.
 
 Packers that work on a stream tie their state to a process and its workers. Here the whole packing is computed once,
 from the lengths of the documents alone, so that a row is a function of its index: rows can be shuffled, shared out
 among processes and resumed by arithmetic on one integer.
 
-A record of n tokens is the whole training sequence of a document, [document_start] text [document_start], and holds
+A record of n tokens is a whole training sequence, such as [document_start] text [document_start] for a document, and holds
 n - 1 pairs of an input and its label: pair j is (tokens[j], tokens[j + 1]). Packing deals in pairs, and loses none:
 each pair of each document is in exactly one row, once. Attention must not cross from one document to the next, so each
 piece has its own segment id and its own positions.
@@ -12,7 +12,7 @@ piece has its own segment id and its own positions.
 
 from bisect import bisect_left, insort
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from tqdm import tqdm
@@ -22,17 +22,27 @@ from data_pipeline.errors import UserError
 Row = dict[str, np.ndarray]
 
 
-class Documents(Protocol):
-    """Tokenized documents by index. Reading must be safe from several threads at once."""
+class Record(NamedTuple):
+    """A tokenized document or conversation: its name within its source, tokens int32 (n,), trained bool (n,).
+
+    `trained` says which tokens a model is trained to write. In a document they all are.
+    """
+
+    id: str
+    tokens: np.ndarray
+    trained: np.ndarray
+
+
+class Records(Protocol):
+    """Tokenized documents or conversations by index. Reading must be safe from several threads at once."""
 
     @property
     def lengths(self) -> np.ndarray:
-        """int32 (number of documents,): tokens in each record."""
+        """int32 (number of records,): tokens in each."""
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int, /) -> tuple[str, np.ndarray]:
-        """The name of a document within its source, and its tokens, int32 (lengths[index],)."""
+    def __getitem__(self, index: int, /) -> Record: ...
 
 
 @dataclass(frozen=True)
@@ -170,22 +180,22 @@ def empty_row(row_length: int) -> Row:
     }
 
 
-def build_row(plan: Plan, index: int, documents: Documents, first_document: int = 0) -> Row:
+def build_row(plan: Plan, index: int, records: Records, first_document: int = 0) -> Row:
     """Read the pieces of one row; every array is (T,), where T is the plan's row length.
 
-    `tokens` and `labels` int32; `loss_mask` bool, False on padding; `segment_ids` int32, from 1 for each piece, 0 on
-    padding; `positions` int32, from 0 in each piece; `document_ids` int32, the document's index in `documents` plus
-    `first_document`, -1 on padding.
+    `tokens` and `labels` int32; `loss_mask` bool, whether the label is trained, False on padding; `segment_ids` int32, from 1
+    for each piece, 0 on padding; `positions` int32, from 0 in each piece; `document_ids` int32, the record's index in
+    `records` plus `first_document`, -1 on padding.
     """
     row = empty_row(plan.row_length)
     at = 0
     for segment, piece in enumerate(range(plan.row_offsets[index], plan.row_offsets[index + 1]), start=1):
         document, start, stop = int(plan.document[piece]), int(plan.start[piece]), int(plan.stop[piece])
-        _, tokens = documents[document]
+        _, tokens, trained = records[document]
         here = slice(at, at + stop - start)
         row["tokens"][here] = tokens[start:stop]
         row["labels"][here] = tokens[start + 1 : stop + 1]
-        row["loss_mask"][here] = True
+        row["loss_mask"][here] = trained[start + 1 : stop + 1]
         row["segment_ids"][here] = segment
         row["positions"][here] = np.arange(stop - start)
         row["document_ids"][here] = first_document + document

@@ -21,7 +21,7 @@ from data_pipeline.repeats import check_repeats
 from data_pipeline.school.world import SchoolConfig
 from data_pipeline.school.world import check as check_school
 from data_pipeline.set_aside import SetAside
-from data_pipeline.shards import Manifest, TokenizedDocuments, is_held_out, tokenize_documents
+from data_pipeline.shards import Manifest, TokenizedRecords, is_held_out, tokenize_documents
 from data_pipeline.sources import read_documents, source_fingerprint
 from data_pipeline.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
 
@@ -55,8 +55,8 @@ class PreparedDocuments:
 
     tokenizer: Tokenizer
     names: list[str]
-    train: list[TokenizedDocuments]
-    validation: list[TokenizedDocuments]
+    train: list[TokenizedRecords]
+    validation: list[TokenizedRecords]
     fingerprints: dict[str, str]  # of each source, and of the tokenizer: they change when what a run would read does
 
 
@@ -94,7 +94,7 @@ def prepare(config: DocumentsConfig, vocab_size: int, cache: Path) -> PreparedDo
         )
     folders = []
     for source, fingerprint in zip(config.sources, fingerprints, strict=True):
-        folder = cache / "documents" / _key(fingerprint, tokenizer.fingerprint, config.held_out)
+        folder = cache / "documents" / cache_key(fingerprint, tokenizer.fingerprint, config.held_out)
         set_aside = SetAside(folder / "set_aside.jsonl")
         manifest = tokenize_documents(
             read_documents(source, school=config.school, set_aside=set_aside),
@@ -109,8 +109,8 @@ def prepare(config: DocumentsConfig, vocab_size: int, cache: Path) -> PreparedDo
     return PreparedDocuments(
         tokenizer,
         list(config.sources),
-        [TokenizedDocuments(folder, "train") for folder in folders],
-        [TokenizedDocuments(folder, "validation") for folder in folders],
+        [TokenizedRecords(folder, "train") for folder in folders],
+        [TokenizedRecords(folder, "validation") for folder in folders],
         {**dict(zip(config.sources, fingerprints, strict=True)), "the tokenizer": tokenizer.fingerprint},
     )
 
@@ -118,7 +118,7 @@ def prepare(config: DocumentsConfig, vocab_size: int, cache: Path) -> PreparedDo
 def _tokenizer(config: DocumentsConfig, fingerprints: list[str], vocab_size: int, cache: Path) -> Tokenizer:
     if config.tokenizer:
         return load_tokenizer(Path(config.tokenizer))
-    path = cache / "tokenizers" / _key(*fingerprints, config.held_out, vocab_size) / "tokenizer.model"
+    path = cache / "tokenizers" / cache_key(*fingerprints, config.held_out, vocab_size) / "tokenizer.model"
     if not path.exists():
         with locked(path.parent):
             if not path.exists():
@@ -151,15 +151,20 @@ def _training_texts(config: DocumentsConfig, folder: Path) -> Iterator[str]:
 
 def _described(source: str, manifest: Manifest, set_aside: SetAside) -> str:
     train, validation = manifest.train, manifest.validation
-    line = (
+    return (
         f"{source}: {train.documents:,} documents ({train.text_bytes:,} bytes, {train.tokens:,} tokens) to learn from, "
-        f"{validation.documents:,} ({validation.text_bytes:,} bytes) held out"
+        f"{validation.documents:,} ({validation.text_bytes:,} bytes) held out{set_aside_note(manifest, set_aside)}"
     )
-    if manifest.set_aside:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in manifest.set_aside.items())
-        line += f"; {sum(manifest.set_aside.values())} rows set aside ({reasons}) in {set_aside.path}"
-    return line
 
 
-def _key(*parts: object) -> str:
+def set_aside_note(manifest: Manifest, set_aside: SetAside) -> str:
+    """The end of a line about a source: what of it was set aside, why and where; nothing where all was used."""
+    if not manifest.set_aside:
+        return ""
+    reasons = ", ".join(f"{count} {reason}" for reason, count in manifest.set_aside.items())
+    return f"; {sum(manifest.set_aside.values())} rows set aside ({reasons}) in {set_aside.path}"
+
+
+def cache_key(*parts: object) -> str:
+    """A name for what follows from `parts`, which JSON can write."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]

@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data_pipeline.errors import UserError
-from data_pipeline.packing import Documents
+from data_pipeline.packing import Record, Records
 
 
 def check_repeats(repeats: tuple[int, ...]) -> None:
@@ -21,7 +21,7 @@ def check_repeats(repeats: tuple[int, ...]) -> None:
         raise UserError(f"data.repeats={repeats} leaves nothing to learn from: let one number at least be above 0")
 
 
-def deal(documents: Documents, groups: int) -> list[np.ndarray]:
+def deal(documents: Records, groups: int) -> list[np.ndarray]:
     """The documents of each group, int64 (documents of the group,), whose sizes differ by one at most.
 
     Documents are dealt in turn, in the order of a hash of their ids: the same on every machine, with every seed and every
@@ -29,7 +29,7 @@ def deal(documents: Documents, groups: int) -> list[np.ndarray]:
     that order too, so its beginning is a fair sample of it.
     """
     shown = tqdm(range(len(documents)), desc="dealing into groups", unit=" documents", delay=2, leave=False)
-    keys = [_digest(documents[index][0].rpartition("/")[2]) for index in shown]
+    keys = [_digest(documents[index].id.rpartition("/")[2]) for index in shown]
     order = np.array(sorted(range(len(keys)), key=keys.__getitem__), np.int64)
     return [order[group::groups] for group in range(groups)]
 
@@ -40,7 +40,7 @@ class RepeatedDocuments:
     `documents_seen` is int64 (len(self),), the index in `documents` of each copy; all copies of a document are the same.
     """
 
-    def __init__(self, documents: Documents, repeats: tuple[int, ...]) -> None:
+    def __init__(self, documents: Records, repeats: tuple[int, ...]) -> None:
         self._documents = documents
         times = np.zeros(len(documents), np.int64)
         for group, often in zip(deal(documents, len(repeats)), repeats, strict=True):
@@ -51,12 +51,12 @@ class RepeatedDocuments:
     def __len__(self) -> int:
         return len(self.documents_seen)
 
-    def __getitem__(self, index: int) -> tuple[str, np.ndarray]:
-        """The id of a document, and its tokens: int32 (lengths[index],)."""
+    def __getitem__(self, index: int) -> Record:
+        """A copy of a document, int32 (lengths[index],) tokens."""
         return self._documents[int(self.documents_seen[index])]
 
 
-def repeated(documents: Documents, repeats: tuple[int, ...], name: str) -> Documents:
+def repeated(documents: Records, repeats: tuple[int, ...], name: str) -> Records:
     """What an epoch reads of `documents`; `documents` themselves where `repeats` is empty.
 
     Raises `UserError` when the source called `name` has fewer documents than there are groups.

@@ -1,15 +1,15 @@
-"""Documents, tokenized once, in ArrayRecord shards: a folder that training reads at random and that survives any kill.
+"""Documents or conversations, tokenized once, in ArrayRecord shards: a folder read at random that survives any kill.
 
     directory/settings.json              what the folder was begun with: another source or tokenizer is refused
-    directory/train/00000.array_record   one record a document: its id and [document_start] text [document_start]
-    directory/train/00000.lengths.npy    int32 (documents,): tokens in each record, so that packing reads no records
+    directory/train/00000.array_record   records: an id, tokens, and which of them are trained
+    directory/train/00000.lengths.npy    int32 (records,): tokens in each record, so that packing reads no records
     directory/train/00000.json           counts; written last, so a shard without it is not finished
-    directory/validation/...             the same, for the documents that are held out
+    directory/validation/...             the same, for what is held out
     directory/manifest.json              totals; written last of all
 
-The closing document_start is the label that tells a model where the document is over. Which split a document goes to
-is decided by the document alone, so it depends neither on the order of documents nor on how many there are, and equal
-texts never end up on both sides.
+A document is [document_start] text [document_start]: the closing one is the label that tells a model where the document is
+over. Which split something goes to is decided by it alone, so it depends neither on the order nor on how many there are,
+and equal texts never end up on both sides.
 """
 
 import bisect
@@ -22,11 +22,11 @@ import json
 import os
 import struct
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
@@ -35,6 +35,7 @@ from tqdm import tqdm
 from data_pipeline.document import Document
 from data_pipeline.errors import UserError
 from data_pipeline.locked import locked
+from data_pipeline.packing import Record
 from data_pipeline.set_aside import SetAside
 from data_pipeline.tokenizer import Tokenizer
 
@@ -46,11 +47,31 @@ TOKENS_PER_SHARD = 1 << 26
 # Characters handed to the tokenizer at once: enough to occupy its threads, little to hold in memory.
 BATCH_CHARACTERS = 1 << 20
 
-# Shards that one `TokenizedDocuments` keeps open: below the 1,024 open files that most systems allow a process.
+# Shards that one `TokenizedRecords` keeps open: below the 1,024 open files that most systems allow a process.
 OPEN_SHARDS = 512
 
-# A record is the number of bytes of the id (little-endian uint32), the id, and the tokens (little-endian).
+# A record is the number of bytes of the id (little-endian uint32), the id, the tokens (little-endian), and where not all of
+# them are trained a bit for each, the first in the highest bit of a byte.
 ID_LENGTH = struct.Struct("<I")
+
+
+class Item(Protocol):
+    """What can be written: a document, or a conversation."""
+
+    @property
+    def id(self) -> str:
+        """Its name within its source."""
+
+    @property
+    def text(self) -> str:
+        """All that it says."""
+
+    @property
+    def held_out(self) -> bool | None:
+        """Whether it is kept for validation; None: a hash of its text decides."""
+
+
+Encoded = tuple[list[int], list[bool] | None]  # tokens, and whether each is trained; None: all are
 
 
 @dataclass(frozen=True)
@@ -68,7 +89,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class SplitCounts:
-    """What a split holds. `tokens` counts both document_start of every document; `text_bytes` is the text in UTF-8."""
+    """What a split holds: documents or conversations. `tokens` counts the special ones; `text_bytes` is the text in UTF-8."""
 
     shards: int
     documents: int
@@ -107,18 +128,51 @@ def tokenize_documents(
     set_aside: SetAside | None = None,
     tokens_per_shard: int = TOKENS_PER_SHARD,
 ) -> Manifest:
-    """Tokenize `documents` into shards in `directory`, or return at once if that is done already.
+    """Tokenize `documents` into shards in `directory`, or return at once if that is done already; see `write_shards`."""
 
-    A document that does not say its split is held out if a hash of its text falls under the share `held_out`.
-    A killed run, repeated with the same `documents`, goes on after its last finished shards, and ends with the same
-    bytes as a run that was never killed. Of several processes, one works and the others wait for it.
-    `source` should change when the documents change; `set_aside` is where they put unusable rows.
+    def encode(batch: list[Document]) -> Iterator[Encoded]:
+        start = tokenizer.document_start
+        for document, ids in zip(batch, tokenizer.encode_many([each.text for each in batch]), strict=True):
+            if start in ids:
+                raise ValueError(f"the tokenizer wrote a special token for the text of {document.id}")
+            yield [start, *ids, start], None
 
-    Raises `UserError` where there are no documents, or where `directory` was begun with another source or tokenizer;
+    return write_shards(
+        documents,
+        encode,
+        tokenizer,
+        directory,
+        held_out=held_out,
+        source=source,
+        set_aside=set_aside,
+        tokens_per_shard=tokens_per_shard,
+    )
+
+
+def write_shards(
+    items: Iterable[Item],
+    encode: Callable[[list[Any]], Iterable[Encoded]],
+    tokenizer: Tokenizer,
+    directory: Path,
+    *,
+    held_out: float,
+    source: str,
+    set_aside: SetAside | None = None,
+    tokens_per_shard: int = TOKENS_PER_SHARD,
+    noun: str = "documents",
+) -> Manifest:
+    """Write `items` into shards in `directory`, or return at once if that is done already.
+
+    `encode` makes the tokens of a batch of items at a time. An item that does not say its split is held out if a hash of its
+    text falls under the share `held_out`. A killed run, repeated with the same `items`, goes on after its last finished
+    shards, and ends with the same bytes as a run that was never killed. Of several processes, one works and the others wait.
+    `source` should change when the items change; `set_aside` is where they put unusable rows.
+
+    Raises `UserError` where there are no items, or where `directory` was begun with another source or tokenizer;
     `OSError` where the disk is full.
     """
     if not 0 <= held_out < 1:
-        raise UserError(f"held_out={held_out} is not a share of the documents: choose 0 or more, and less than 1")
+        raise UserError(f"held_out={held_out} is not a share of the {noun}: choose 0 or more, and less than 1")
     dtype = "uint16" if tokenizer.vocab_size <= 1 << 16 else "uint32"
     settings = Settings(
         source, tokenizer.fingerprint, tokenizer.vocab_size, tokenizer.document_start, dtype, held_out, tokens_per_shard
@@ -130,7 +184,7 @@ def tokenize_documents(
             _refuse_other_settings(directory, settings)
             if not (directory / "manifest.json").exists():
                 _write(directory / "settings.json", _json(settings))
-                manifest = _tokenize(documents, tokenizer, directory, settings, set_aside)
+                manifest = _tokenize(items, encode, directory, settings, set_aside, noun)
                 _write(directory / "manifest.json", _json(manifest))
     return load_manifest(directory)
 
@@ -145,17 +199,17 @@ def load_manifest(directory: Path) -> Manifest:
     return Manifest(Settings(**stored["settings"]), **counts, set_aside=stored["set_aside"])
 
 
-def is_held_out(document: Document, held_out: float) -> bool:
-    """What the document says itself; failing that, whether a hash of its text falls under the share `held_out`."""
-    if document.held_out is not None:
-        return document.held_out
-    return int.from_bytes(hashlib.sha256(document.text.encode()).digest()[:8], "big") < held_out * 2.0**64
+def is_held_out(item: Item, held_out: float) -> bool:
+    """What the item says itself; failing that, whether a hash of its text falls under the share `held_out`."""
+    if item.held_out is not None:
+        return item.held_out
+    return int.from_bytes(hashlib.sha256(item.text.encode()).digest()[:8], "big") < held_out * 2.0**64
 
 
-class TokenizedDocuments:
-    """Random access to the documents of one split, "train" or "validation". Safe to use from several threads.
+class TokenizedRecords:
+    """Random access to the records of one split, "train" or "validation". Safe to use from several threads.
 
-    `lengths` is int32 (documents,), the tokens of each document with both document_start. Raises `UserError` at once if
+    `lengths` is int32 (records,), the tokens of each with the special ones. Raises `UserError` at once if
     a shard is missing or cut short, and while reading if it is damaged.
     """
 
@@ -170,13 +224,13 @@ class TokenizedDocuments:
         self._reader = functools.lru_cache(OPEN_SHARDS)(self._open)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return TokenizedDocuments, (self._directory, self._split)  # Open files do not travel to worker processes.
+        return TokenizedRecords, (self._directory, self._split)  # Open files do not travel to worker processes.
 
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def __getitem__(self, index: int) -> tuple[str, np.ndarray]:
-        """The id of a document, and its tokens: int32 (lengths[index],)."""
+    def __getitem__(self, index: int) -> Record:
+        """The id of a document or conversation, its tokens, and which of them are trained."""
         index = range(len(self))[index]
         number = bisect.bisect_right(self._starts, index) - 1
         place = index - self._starts[number]
@@ -186,8 +240,12 @@ class TokenizedDocuments:
         except RuntimeError as error:
             raise self._damaged(number, f"is damaged ({error})") from None
         tokens_at = ID_LENGTH.size + ID_LENGTH.unpack_from(record)[0]
-        document_id = record[ID_LENGTH.size : tokens_at].decode("utf-8", "surrogatepass")
-        return document_id, np.frombuffer(record, self._dtype, offset=tokens_at).astype(np.int32)
+        name = record[ID_LENGTH.size : tokens_at].decode("utf-8", "surrogatepass")
+        count = int(self.lengths[index])
+        tokens = np.frombuffer(record, self._dtype, count, tokens_at).astype(np.int32)
+        bits = np.frombuffer(record, np.uint8, offset=tokens_at + count * self._dtype.itemsize)
+        trained = np.unpackbits(bits, count=count).astype(np.bool_) if len(bits) else np.ones(count, np.bool_)
+        return Record(name, tokens, trained)
 
     def _open(self, number: int) -> ArrayRecordReader:
         path = _shard_path(self._directory / self._split, number, "array_record")
@@ -212,50 +270,53 @@ class TokenizedDocuments:
         return UserError(f"{name} {what}: delete the folder {self._directory} and run again to prepare it again")
 
 
-class _Item(NamedTuple):
-    """A document that is still to be tokenized, with its place in the source."""
+class _Placed(NamedTuple):
+    """An item that is still to be tokenized, with its place in the source."""
 
     place: int
-    document: Document
+    item: Item
     split: str
     text_bytes: int
 
 
 def _tokenize(
-    documents: Iterable[Document], tokenizer: Tokenizer, directory: Path, settings: Settings, set_aside: SetAside | None
+    items: Iterable[Item],
+    encode: Callable[[list[Any]], Iterable[Encoded]],
+    directory: Path,
+    settings: Settings,
+    set_aside: SetAside | None,
+    noun: str,
 ) -> Manifest:
     writers = {split: _SplitWriter(directory / split, settings) for split in SPLITS}
     start, text_bytes = time.monotonic(), 0
-    with tqdm(documents, desc="tokenizing", unit=" documents", unit_scale=True) as bar:
+    with tqdm(items, desc="tokenizing", unit=f" {noun}", unit_scale=True) as bar:
         for batch in _batches(_not_yet_written(bar, writers, settings.held_out)):
-            for item, ids in zip(batch, tokenizer.encode_many([item.document.text for item in batch]), strict=True):
-                writers[item.split].add(item, ids)
-                text_bytes += item.text_bytes
+            for placed, encoded in zip(batch, encode([placed.item for placed in batch]), strict=True):
+                writers[placed.split].add(placed, encoded)
+                text_bytes += placed.text_bytes
             rate = text_bytes / (time.monotonic() - start)
             bar.set_postfix_str(f"{text_bytes / 1e6:,.1f} MB of text, {rate / 1e6:.1f} MB/s", refresh=False)
     counts = {split: writer.finish() for split, writer in writers.items()}
     if not any(each.documents for each in counts.values()):
-        raise UserError(f"no documents to write to {directory}")
+        raise UserError(f"no {noun} to write to {directory}")
     return Manifest(settings, **counts, set_aside=dict(set_aside.counts) if set_aside else {})
 
 
-def _not_yet_written(
-    documents: Iterable[Document], writers: dict[str, "_SplitWriter"], held_out: float
-) -> Iterator[_Item]:
-    """Each split goes on from its own place: its shards depend on the documents of that split alone."""
+def _not_yet_written(items: Iterable[Item], writers: dict[str, "_SplitWriter"], held_out: float) -> Iterator[_Placed]:
+    """Each split goes on from its own place: its shards depend on the items of that split alone."""
     resume_at = {split: writer.next_document for split, writer in writers.items()}
-    for place, document in enumerate(documents):
-        split = "validation" if is_held_out(document, held_out) else "train"
+    for place, item in enumerate(items):
+        split = "validation" if is_held_out(item, held_out) else "train"
         if place >= resume_at[split]:
-            yield _Item(place, document, split, len(document.text.encode()))
+            yield _Placed(place, item, split, len(item.text.encode()))
 
 
-def _batches(items: Iterable[_Item]) -> Iterator[list[_Item]]:
-    batch: list[_Item] = []
+def _batches(placed: Iterable[_Placed]) -> Iterator[list[_Placed]]:
+    batch: list[_Placed] = []
     characters = 0
-    for item in items:
-        batch.append(item)
-        characters += len(item.document.text)
+    for each in placed:
+        batch.append(each)
+        characters += len(each.item.text)
         if characters >= BATCH_CHARACTERS:
             yield batch
             batch, characters = [], 0
@@ -283,21 +344,19 @@ class _SplitWriter:
         self._text_bytes = 0
         self._records = _shard_path(self._folder, len(self._finished), "array_record")
 
-    def add(self, item: _Item, ids: list[int]) -> None:
-        start = self._settings.document_start
-        tokens = np.array([start, *ids, start], np.dtype(self._settings.dtype).newbyteorder("<"))
-        if np.count_nonzero(tokens == start) != 2:
-            raise ValueError(f"the tokenizer wrote a special token for the text of {item.document.id}")
-        name = item.document.id.encode("utf-8", "surrogatepass")
+    def add(self, placed: _Placed, encoded: Encoded) -> None:
+        tokens = np.array(encoded[0], np.dtype(self._settings.dtype).newbyteorder("<"))
+        bits = b"" if encoded[1] is None else np.packbits(encoded[1]).tobytes()
+        name = placed.item.id.encode("utf-8", "surrogatepass")
         with _as_os_errors(self._records):
             if self._writer is None:
                 # group_size:1, or reading one record would decompress its neighbours too.
                 self._writer = ArrayRecordWriter(str(_unfinished(self._records)), "group_size:1")
-            self._writer.write(ID_LENGTH.pack(len(name)) + name + tokens.tobytes())
+            self._writer.write(ID_LENGTH.pack(len(name)) + name + tokens.tobytes() + bits)
         self._lengths.append(len(tokens))
         self._tokens += len(tokens)
-        self._text_bytes += item.text_bytes
-        self.next_document = item.place + 1
+        self._text_bytes += placed.text_bytes
+        self.next_document = placed.place + 1
         if self._tokens >= self._settings.tokens_per_shard:
             self._finish_shard()
 

@@ -23,9 +23,10 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from data_pipeline import conversation
-from data_pipeline.conversation import Prompt, Turn, said
+from data_pipeline import protocol
+from data_pipeline.conversation import Turn, said
 from data_pipeline.errors import UserError
+from data_pipeline.protocol import Prompt
 from data_pipeline.tokenizer import Tokenizer
 from launch import cli, inference_flags
 from launch.server.deltas import TextDeltas
@@ -113,7 +114,7 @@ def main(_: list[str]) -> None:
 
 def is_base(tokenizer: Tokenizer) -> bool:
     """Whether a model with this vocabulary is given conversations as plain text."""
-    return conversation.default_style(tokenizer) == "plain"
+    return protocol.default_style(tokenizer) == "plain"
 
 
 def messages() -> Iterator[tuple[str, bool]]:
@@ -261,7 +262,7 @@ def fitting_prompt(chat: Chat) -> Prompt:
     system = [said("system", chat.system)] if chat.system else []
     left_out = 0
     while True:
-        prompt = conversation.prompt(chat.tokenizer, [*system, *chat.turns[left_out:]])
+        prompt = protocol.prompt(chat.tokenizer, [*system, *chat.turns[left_out:]])
         if len(prompt.tokens) + room <= chat.context:
             break
         if left_out + 2 > len(chat.turns):

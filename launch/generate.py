@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from data_pipeline.conversation import document_ends
 from data_pipeline.errors import UserError
+from data_pipeline.protocol import document_ends
 from data_pipeline.tokenizer import Tokenizer
 from launch import cli, inference_flags
 from launch.server.deltas import TextDeltas

@@ -182,11 +182,11 @@ def data_config(values: dict[str, Any]) -> DocumentsConfig:
 
 def rows_per_epoch(run: Run, data: DocumentsConfig, prepared: PreparedDocuments) -> int:
     """Rows that an epoch of the run has, as `lm.pretraining` packs them."""
-    from data_pipeline.loader import DocumentSource
+    from data_pipeline.loader import PackedSource
     from data_pipeline.repeats import repeated
 
     pairs = zip(prepared.train, prepared.names, strict=True)
-    source = DocumentSource(
+    source = PackedSource(
         [repeated(documents, data.repeats, name) for documents, name in pairs],
         prepared.names,
         None,

@@ -1,37 +1,94 @@
-"""A run that begins with the parameters of another: `start_from` names the folder of a run, or of a converted release.
+"""A run that begins with the parameters of another: `start_from` names its folder, a converted release's, or an experiment.
 
 Read once: such a run saves a checkpoint before its first step, so that it goes on without the other folder.
 """
 
 import dataclasses
+import hashlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 from data_pipeline.errors import UserError
-from data_pipeline.prepare import DocumentsConfig
-from data_pipeline.tokenizer import Tokenizer, load_tokenizer
-from launch.workdir import differences, model_config, read_config, started
-from lm.experiment import Experiment
+from data_pipeline.locked import locked
+from data_pipeline.tokenizer import Tokenizer, Vocabulary, find_tokenizer, load_tokenizer
+from launch import config
+from launch.workdir import HARDWARE, differences, model_config, read_config, read_documents
+from lm.experiment import Experiment, check_experiment
 from lm.model.config import ModelConfig
+from lm.stage import Start
 
 CONVERTED = "converted.json"  # says of a folder that its model came from elsewhere, and from where
 # How a model is run, and what its first parameters would have been: of no matter to the parameters it starts from.
 FREE = ("init_std", "param_dtype", "compute_dtype", "layer_loop", "remat", "attention")
 
 
-def check_start(experiment: Experiment) -> None:
-    """Raise `UserError` unless `start_from` holds the experiment's model, up to how it is run.
+def find_base(start_from: str, cache: Path) -> Path:
+    """The folder that `start_from` means. An experiment file is trained first, unless that was done before.
 
-    Rotary models may have another context: they have no parameter for a position.
+    Raises `UserError` when that training fails.
     """
-    there = model_config(read_config(Path(experiment.start_from).expanduser())["model"])
+    if not start_from.partition(":")[0].endswith(".py"):
+        return Path(start_from).expanduser()
+    experiment = config.load(start_from)
+    check_experiment(experiment)
+    values = {name: value for name, value in dataclasses.asdict(experiment).items() if name not in HARDWARE}
+    key = hashlib.sha256(json.dumps([start_from, values], sort_keys=True).encode()).hexdigest()[:16]
+    folder = cache / "runs" / f"{Path(start_from.partition(':')[0]).parent.name}-{key}"
+    done = folder / "done"
+    if not done.exists():
+        print(f"{start_from} is not trained yet: training it first, in {folder}", flush=True)
+        with locked(folder.with_name(f"{folder.name}.lock")):
+            if not done.exists():
+                command = ["-m", "launch.train", f"--config={start_from}", f"--workdir={folder}", f"--cache={cache}"]
+                code = subprocess.run([sys.executable, *command], check=False).returncode
+                if code:
+                    raise UserError(f"the training of {start_from} ended with exit code {code}: see above")
+                done.touch()
+    return folder
+
+
+def make_start(base: Path, experiment: Experiment, tokenizer: Tokenizer) -> Start:
+    """What the loop needs to begin with the model in `base`.
+
+    Raises `UserError` unless that is the experiment's model, up to how it is run, and knows this tokenizer; symbols may be
+    added. Rotary models may have another context: they have no parameter for a position.
+    """
+    values = read_config(base)
+    there = model_config(values["model"])
     free = FREE if there.positions == "learned" else (*FREE, "context_length")
+    if experiment.model.vocab_size > there.vocab_size:
+        free = (*free, "vocab_size")
     differ = differences(_fixed(there, free), _fixed(experiment.model, free), "model.")
     if differ:
         mine, its = _flags(experiment.model, free), _flags(there, free)
         change = " ".join(f"--config.model.{name}={value}" for name, value in its.items() if value != mine[name])
-        raise UserError(f"start_from={experiment.start_from} holds another model ({'; '.join(differ)}): set {change}")
+        raise UserError(f"start_from={base} holds another model ({'; '.join(differ)}): set {change}")
+    known = tokenizer_in(base)
+    added = range(known.vocab_size, tokenizer.vocab_size)
+    if not _extends(tokenizer.vocabulary, known.vocabulary):
+        raise UserError(
+            f"the tokenizer is not the one that the model in {base} knows: leave data.tokenizer out, or set "
+            f"--config.data.tokenizer={base / 'tokenizer'}"
+        )
+    if not read_documents(values) or (base / CONVERTED).exists():
+        return Start(base / "checkpoints", there, tuple(added))
+    # A base model of ours has seen none of the protocol's tokens but this one.
+    unseen = set(tokenizer.special_tokens.values()) - {tokenizer.document_start}
+    return Start(base / "checkpoints", there, tuple(sorted(unseen | set(added))))
+
+
+def tokenizer_in(folder: Path) -> Tokenizer:
+    """The tokenizer of a run."""
+    return load_tokenizer(find_tokenizer(folder / "tokenizer"))
+
+
+def _extends(longer: Vocabulary, shorter: Vocabulary) -> bool:
+    count = len(shorter)
+    names = {token: name for token, name in longer.special_names.items() if token < count}
+    return longer.bytes_by_id[:count] == shorter.bytes_by_id and names == shorter.special_names
 
 
 def _fixed(config: ModelConfig, free: tuple[str, ...]) -> dict[str, Any]:
@@ -45,21 +102,3 @@ def _flags(config: ModelConfig, free: tuple[str, ...]) -> dict[str, Any]:
     scaling = {f"rope_scaling.{name}": value for name, value in values.pop("rope_scaling").items()}
     windows = ",".join(map(str, config.windows))
     return {**values, "windows": f"'({windows},)'", **scaling}
-
-
-def with_its_tokenizer(experiment: Experiment, workdir: Path) -> DocumentsConfig:
-    """The data of an experiment, read with the tokenizer of `start_from` unless it names one."""
-    if not experiment.start_from or experiment.data.tokenizer:
-        return experiment.data
-    folder = workdir if started(workdir) else Path(experiment.start_from).expanduser()
-    return dataclasses.replace(experiment.data, tokenizer=str(folder / "tokenizer"))
-
-
-def check_tokenizer(experiment: Experiment, tokenizer: Tokenizer) -> None:
-    """Raise `UserError` when this is not the tokenizer that the model of `start_from` has learnt with."""
-    its = Path(experiment.start_from).expanduser() / "tokenizer"
-    if load_tokenizer(its).fingerprint != tokenizer.fingerprint:
-        raise UserError(
-            f"data.tokenizer={experiment.data.tokenizer} is not the one that the model in {experiment.start_from} knows: "
-            f"leave it out, or set --config.data.tokenizer={its}"
-        )

@@ -68,13 +68,12 @@ def run(experiment: Experiment, workdir: Path) -> int:
     """Train in `workdir`, and return the exit code."""
     import jax
 
-    from data_pipeline.prepare import prepare
     from launch.figures import loss_figure
-    from launch.start_from import check_start, check_tokenizer, with_its_tokenizer
+    from launch.stages import make_stage, prepare_data
+    from launch.start_from import find_base
     from launch.workdir import keep_data_identity, open_workdir, same_everywhere, started
     from lm import processes
     from lm.model.summary import summary
-    from lm.pretraining import pretraining
     from lm.profiler import parse_profile
     from lm.sharding import make_mesh
     from lm.train import Interrupted, check_fits, train
@@ -82,20 +81,19 @@ def run(experiment: Experiment, workdir: Path) -> int:
     traced = flags.FLAGS.profile
     profile = parse_profile(traced, workdir / "profile", experiment.steps) if traced else None
     cache = Path(flags.FLAGS.cache).expanduser()
+    base = None
+    if experiment.start_from and not started(workdir):  # before JAX takes the devices: training it may need them
+        base = find_base(experiment.start_from, cache)
     cli.remember_compilations(cache)
     same_everywhere("experiment", dataclasses.asdict(experiment))
     with processes.first_does(lambda: open_workdir(workdir, experiment)) or nullcontext():
         mesh = make_mesh(experiment.mesh)
         check_fits(experiment, mesh)  # before the data, which may take long
-        if starting := bool(experiment.start_from) and not started(workdir):
-            check_start(experiment)
-        prepared = prepare(with_its_tokenizer(experiment, workdir), experiment.model.vocab_size, cache)
-        if starting:
-            check_tokenizer(experiment, prepared.tokenizer)
+        prepared = prepare_data(experiment, workdir, base, cache)
         same_everywhere("data", prepared.fingerprints)
         processes.first_does(lambda: keep_data_identity(workdir, prepared))
         print(f"model: {summary(experiment.model)}", flush=True)
-        stage = pretraining(experiment, prepared, mesh)
+        stage = make_stage(experiment, prepared, base, mesh)
         try:
             train(experiment, stage, mesh, workdir, flags.FLAGS.dollars_per_hour, profile)
         except jax.errors.JaxRuntimeError as error:

@@ -16,6 +16,7 @@ from typing import IO, Any
 import jax
 from jax.sharding import SingleDeviceSharding
 
+from data_pipeline.conversations import PreparedConversations
 from data_pipeline.errors import UserError
 from data_pipeline.prepare import PreparedDocuments
 from data_pipeline.tokenizer import Tokenizer, find_tokenizer, load_tokenizer
@@ -63,7 +64,7 @@ def started(path: Path) -> bool:
     return (path / "metrics.jsonl").exists() or (path / "checkpoints").exists()
 
 
-def keep_data_identity(path: Path, prepared: PreparedDocuments) -> None:
+def keep_data_identity(path: Path, prepared: PreparedDocuments | PreparedConversations) -> None:
     """Keep the tokenizer, and what the data was, in the folder; a run goes on with those or not at all.
 
     Raises `UserError` when the run's sources or tokenizer have changed since its first step.
@@ -111,6 +112,11 @@ def read_config(path: Path) -> dict[str, Any]:
         return json.loads(file.read_text())
     except ValueError as error:
         raise UserError(f"{file} is damaged ({error}): restore it, or choose another --workdir") from None
+
+
+def read_documents(values: dict[str, Any]) -> bool:
+    """Whether a run (its config.json) read documents, and not conversations: its model is a base model."""
+    return "packing" in values["data"]
 
 
 def model_config(values: dict[str, Any]) -> ModelConfig:

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass, field
 
+from data_pipeline.conversations import ConversationsConfig, check_conversations
 from data_pipeline.errors import UserError
 from data_pipeline.prepare import DocumentsConfig, check_documents
+from data_pipeline.school.worked_examples import TOPICS
 from lm.model.config import ModelConfig, check_model
 from lm.objectives.next_token import NextTokenConfig, check_next_token
 from lm.optimizer import OptimizerConfig, check_optimizer
@@ -23,9 +25,18 @@ class SampleConfig:
     """Texts that the model writes now and then, always with the same random numbers."""
 
     every: int = 200  # steps; the first and the last step have samples too; 0: only those
-    prompts: tuple[str, ...] = ("",)  # none: no samples
+    prompts: tuple[str, ...] = ("",)  # none: no samples; of an assistant, what the user says
     tokens: int = 48  # at most, of each
     temperature: float = 0.8
+
+
+@dataclass
+class QuestionsConfig:
+    """Questions of the school that the assistant answers at each validation, greedily, with its tools."""
+
+    topics: tuple[str, ...] = ()  # see data_pipeline/school/worked_examples.py
+    count: int = 100  # of each kind of a topic, at most
+    tokens: int = 96  # of an answer, at most
 
 
 @dataclass
@@ -44,13 +55,16 @@ class Experiment:
     seed: int = 0
     batch_size: int = 16  # rows of model.context_length tokens in an update, over all devices
     accumulate: int = 1  # parts that the batch is taken in, to save memory
-    start_from: str = ""  # a run's folder, or a converted release's, whose parameters are the first; "": random ones
+    start_from: str = ""
+    """Whose parameters are the first: a run's folder, a converted release's, or an experiment file, which is then trained
+    before (once, in the cache). "": random ones."""
     model: ModelConfig = field(default_factory=ModelConfig)
-    data: DocumentsConfig = field(default_factory=DocumentsConfig)
+    data: DocumentsConfig | ConversationsConfig = field(default_factory=DocumentsConfig)  # documents: pretraining
     objective: NextTokenConfig = field(default_factory=NextTokenConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     sample: SampleConfig = field(default_factory=SampleConfig)
+    questions: QuestionsConfig = field(default_factory=QuestionsConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)
 
@@ -73,6 +87,16 @@ def check_experiment(config: Experiment) -> None:
     if not config.sample.temperature >= 0:
         raise UserError(f"sample.temperature={config.sample.temperature}: must not be negative")
     check_model(config.model)
-    check_documents(config.data)
+    if isinstance(config.data, DocumentsConfig):
+        check_documents(config.data)
+        if config.questions.topics:
+            raise UserError("questions.topics: only an assistant can be asked; finetune first")
+    else:
+        check_conversations(config.data)
+        if unknown := [topic for topic in config.questions.topics if topic not in TOPICS]:
+            raise UserError(f"questions.topics: the school has no topic {unknown[0]!r}: choose {', '.join(TOPICS)}")
+        for name in ("count", "tokens"):
+            if getattr(config.questions, name) < 1:
+                raise UserError(f"questions.{name}={getattr(config.questions, name)}: must be at least 1")
     check_next_token(config.objective)
     check_optimizer(config.optimizer, config.steps)

@@ -1,22 +1,16 @@
 """Pretraining as a `Stage`: packed documents in, the next token as objective, bits per byte as the measure."""
 
-import itertools
-import math
-from collections.abc import Callable, Iterator
 from functools import partial
 
-import jax
-import jax.numpy as jnp
 from jax.sharding import Mesh
-from tqdm import tqdm
 
-from data_pipeline.loader import DocumentSource, one_pass
-from data_pipeline.prepare import PreparedDocuments
+from data_pipeline.loader import PackedSource
+from data_pipeline.prepare import DocumentsConfig, PreparedDocuments
 from data_pipeline.repeats import repeated
-from data_pipeline.shards import TokenizedDocuments
 from data_pipeline.tokenizer import Tokenizer
-from lm import processes, sharding
+from lm import sharding
 from lm.experiment import Experiment
+from lm.held_out import HOST_ONLY, make_evaluation
 from lm.inference.engine import Engine
 from lm.inference.generate import generate
 from lm.inference.requests import Request
@@ -24,20 +18,19 @@ from lm.inference.sampling import Sampling
 from lm.model.attention import check_attention
 from lm.model.transformer import Transformer
 from lm.objectives.next_token import next_token
-from lm.stage import HostBatch, Stage
-
-HOST_ONLY = frozenset({"document_ids"})
+from lm.stage import Stage, Start
 
 
-def pretraining(config: Experiment, prepared: PreparedDocuments, mesh: Mesh) -> Stage:
+def pretraining(config: Experiment, prepared: PreparedDocuments, mesh: Mesh, start: Start | None = None) -> Stage:
     """The stage for prepared documents. Raises `UserError` when the batch or the attention does not suit the mesh."""
+    assert isinstance(config.data, DocumentsConfig)  # it was prepared from it
     check_attention(config.model, mesh.devices.flat[0].platform)
     rows = sharding.batch_rows(mesh, config.batch_size)
     components = [
         repeated(documents, config.data.repeats, name)
         for documents, name in zip(prepared.train, prepared.names, strict=True)
     ]
-    source = DocumentSource(
+    source = PackedSource(
         components,
         prepared.names,
         config.data.weights or None,
@@ -52,46 +45,10 @@ def pretraining(config: Experiment, prepared: PreparedDocuments, mesh: Mesh) -> 
         source=source,
         objective=partial(next_token, config=config.objective),
         host_only=HOST_ONLY,
-        evaluate=make_evaluation(config, held_out, prepared.tokenizer, mesh) if held_out else None,
+        evaluate=make_evaluation(config, held_out, prepared.tokenizer, mesh, config.data.packing) if held_out else None,
         sample=partial(write_samples, config=config, tokenizer=prepared.tokenizer) if config.sample.prompts else None,
+        start=start,
     )
-
-
-def make_evaluation(
-    config: Experiment, held_out: list[TokenizedDocuments], tokenizer: Tokenizer, mesh: Mesh
-) -> Callable[[Transformer], dict[str, float]]:
-    """A function model -> loss (nats per token) and bits_per_byte on the held-out documents."""
-    bytes_of = jnp.array([len(tokenizer.token_bytes(i)) for i in range(tokenizer.vocab_size)], jnp.int32)
-
-    @jax.jit
-    def measure(model: Transformer, batch: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
-        _, metrics = next_token(model, batch, config.objective)
-        size = jnp.sum(bytes_of[batch["labels"]] * batch["loss_mask"])
-        return metrics["cross_entropy"], metrics["weight"], size
-
-    batch_size = config.batch_size // config.accumulate  # what fits in training fits here
-    rows = sharding.batch_rows(mesh, batch_size)
-
-    def batches() -> Iterator[HostBatch]:
-        whole = one_pass(
-            held_out,
-            row_length=config.model.context_length,
-            batch_size=batch_size,
-            packing=config.data.packing,
-            rows=rows,
-        )
-        return itertools.islice(whole, config.evaluate.batches * config.accumulate or None)
-
-    def evaluate(model: Transformer) -> dict[str, float]:
-        nats = tokens = size = 0.0
-        shown = tqdm(batches(), "validation", unit=" batches", delay=5, leave=False, disable=not processes.is_first())
-        for batch in shown:
-            arrays = {name: value for name, value in batch.items() if name not in HOST_ONLY}
-            loss, weight, length = map(float, measure(model, sharding.put_batch(mesh, arrays, batch_size)))
-            nats, tokens, size = nats + loss * weight, tokens + weight, size + length
-        return {"loss": nats / tokens, "bits_per_byte": nats / math.log(2) / size}
-
-    return evaluate
 
 
 def write_samples(model: Transformer, *, config: Experiment, tokenizer: Tokenizer) -> list[dict[str, str]]:

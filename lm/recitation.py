@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from statistics import NormalDist, fmean
 
 from data_pipeline.errors import UserError
-from data_pipeline.packing import Documents
+from data_pipeline.packing import Records
 from data_pipeline.repeats import deal
 from lm.inference.engine import Engine
 from lm.inference.generate import generate
@@ -77,7 +77,7 @@ class Recall:
 
 
 def passages(
-    documents: Documents, repeats: tuple[int, ...], *, prompt_tokens: int, tokens: int, most: int
+    documents: Records, repeats: tuple[int, ...], *, prompt_tokens: int, tokens: int, most: int
 ) -> tuple[list[Passage], Counter[int]]:
     """What can be asked of documents that were trained on with `repeats` (empty: each once), by repeats.
 
@@ -90,7 +90,7 @@ def passages(
         long_enough = documents.lengths[group] - 1 >= prompt_tokens + tokens  # the closing document_start is not text
         too_short[often] += int((~long_enough).sum())
         for index in group[long_enough][:most].tolist():
-            document_id, ids = documents[index]
+            document_id, ids, _ = documents[index]
             text = ids[: prompt_tokens + tokens].tolist()
             found.append(Passage(document_id, often, text[:prompt_tokens], text[prompt_tokens:]))
     return sorted(found, key=lambda passage: passage.repeats), too_short

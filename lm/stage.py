@@ -5,11 +5,13 @@ The loop in `lm/train.py` knows nothing else. Finetuning, reward models and RL e
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import jax
 import numpy as np
 
+from lm.model.config import ModelConfig
 from lm.model.transformer import Transformer
 
 HostBatch = dict[str, np.ndarray]
@@ -39,6 +41,15 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True)
+class Start:
+    """A model to start from, in place of random parameters."""
+
+    checkpoints: Path
+    model: ModelConfig  # its; the experiment's may have more symbols
+    new_tokens: tuple[int, ...] = ()  # that it has never learnt
+
+
+@dataclass(frozen=True)
 class Stage:
     """A source and an objective, and how progress is looked at."""
 
@@ -50,3 +61,4 @@ class Stage:
     evaluate: Callable[[Transformer], dict[str, float]] | None = None
     # model -> one {"prompt": ..., "text": ...} for each prompt.
     sample: Callable[[Transformer], list[dict[str, str]]] | None = None
+    start: Start | None = None

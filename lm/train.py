@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -25,6 +25,7 @@ from lm.checkpoint import Checkpoints, restore_model
 from lm.experiment import Experiment
 from lm.metrics import MetricWriter, announced
 from lm.model.transformer import Transformer
+from lm.new_tokens import with_new_tokens
 from lm.optimizer import make_optimizer, make_schedule
 from lm.profiler import Profile
 from lm.stage import HostBatch, Metrics, Objective, Stage
@@ -179,10 +180,13 @@ class Run:
         restored = self.checkpoints.restore(abstract.model, abstract.optimizer)
         shardings = jax.tree.map(lambda x: x.sharding, abstract)
         self.state: TrainState
-        if restored is None and config.start_from:
-            model, at = restore_model(Path(config.start_from).expanduser() / "checkpoints", abstract.model)
+        if restored is None and stage.start:
+            theirs = abstract_state(replace(config, model=stage.start.model), optimizer, mesh).model
+            model, at = restore_model(stage.start.checkpoints, theirs)
+            begin = partial(with_new_tokens, config=config.model, new=stage.start.new_tokens)
+            model = jax.jit(begin, out_shardings=shardings.model)(model)
             self.state = TrainState(model, jax.jit(optimizer.init, out_shardings=shardings.optimizer)(model))
-            print(f"starting from {config.start_from} at step {at}", flush=True)
+            print(f"starting from {stage.start.checkpoints.parent} at step {at}", flush=True)
         elif restored is None:
             init = partial(init_state, config=config, optimizer=optimizer)
             self.state = jax.jit(init, out_shardings=shardings)(jax.random.key(config.seed))
@@ -211,7 +215,7 @@ class Run:
         self._pending: tuple[int, Metrics, HostBatch, jax.Array | None] | None = None
         self._started = self._last = time.monotonic()
         self._recent: deque[float] = deque(maxlen=50)  # seconds of the last steps, for the time left
-        if restored is None and config.start_from:  # from now on the other folder may change, or go
+        if restored is None and stage.start:  # from now on the other folder may change, or go
             self.save()
             self.checkpoints.wait()
         if self.at:  # do what the run was killed before doing: the evaluation and the samples that follow a save

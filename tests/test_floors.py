@@ -22,6 +22,7 @@ LM = [
     "checkpoint",
     "metrics",
     "profiler",
+    "new_tokens",
     "train",
     "estimate",
     "interop",
@@ -29,7 +30,11 @@ LM = [
     "recall",
     "recitation",
     "evaluation",
+    "held_out",
     "pretraining",
+    "assistant",
+    "quiz",
+    "finetuning",
 ]
 
 

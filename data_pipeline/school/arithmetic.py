@@ -141,13 +141,13 @@ def _story(exercises: Exercises, rng: random.Random) -> str:
         a, b = b, a
     if kind == "more":
         return (
-            f"{name} has {_count(a, thing)} and finds {b} more. How many {_plural(thing)} does {name} have now? "
-            f"{a} plus {b} is {a + b}, so {name} has {_count(a + b, thing)}."
+            f"{name} has {counted(a, thing)} and finds {b} more. How many {plural(thing)} does {name} have now? "
+            f"{a} plus {b} is {a + b}, so {name} has {counted(a + b, thing)}."
         )
     return (
-        f"{name} has {_count(a + b, thing)} and gives {b} of them to {other}. "
-        f"How many {_plural(thing)} does {name} have left? "
-        f"{a + b} minus {b} is {a}, so {name} has {_count(a, thing)} left."
+        f"{name} has {counted(a + b, thing)} and gives {b} of them to {other}. "
+        f"How many {plural(thing)} does {name} have left? "
+        f"{a + b} minus {b} is {a}, so {name} has {counted(a, thing)} left."
     )
 
 
@@ -157,10 +157,10 @@ def _shopping(problem: Shopping, name: str, rng: random.Random) -> str:
     (one, two), known = rng.sample(FRUIT, 2), n * given
     total = m * price + known
     return (
-        f"{name} buys {m} {_plural(one)} and {n} {_plural(two)}. Each {two} costs {given} dollars. "
+        f"{name} buys {m} {plural(one)} and {n} {plural(two)}. Each {two} costs {given} dollars. "
         f"Together they cost {total} dollars. How much does each {one} cost? "
-        f"{n} times {given} is {known}, so the {_plural(two)} cost {known} dollars. "
-        f"{total} minus {known} is {total - known}, so the {_plural(one)} cost {total - known} dollars. "
+        f"{n} times {given} is {known}, so the {plural(two)} cost {known} dollars. "
+        f"{total} minus {known} is {total - known}, so the {plural(one)} cost {total - known} dollars. "
         f"{total - known} divided by {m} is {price}, so each {one} costs {price} dollars."
     )
 
@@ -171,11 +171,13 @@ def _sum_within(problem: Shopping) -> Sum:
     return min(m * price, n * given), max(m * price, n * given)
 
 
-def _count(n: int, thing: str) -> str:
-    return f"{n} {thing if n == 1 else _plural(thing)}"
+def counted(n: int, thing: str) -> str:
+    """As it stands in a sentence: "1 coin", "2 coins"."""
+    return f"{n} {thing if n == 1 else plural(thing)}"
 
 
-def _plural(thing: str) -> str:
+def plural(thing: str) -> str:
+    """More than one of it."""
     return f"{thing}es" if thing.endswith("ch") else f"{thing}s"
 
 

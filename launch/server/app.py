@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, FastAPI, Header, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 
-from data_pipeline import conversation
+from data_pipeline import protocol
 from launch.server.answers import frame, usage
 from launch.server.asks import Chat, Completion, Tokenize, parse
 from launch.server.choices import chat_choices, completion_choices, completion_prompts, conversation_prompt
@@ -113,7 +113,7 @@ def describe(served: Served) -> dict[str, Any]:
         "owned_by": "trivium",
         "context_length": served.context,
         "vocab_size": served.tokenizer.vocab_size,
-        "style": conversation.default_style(served.tokenizer),
+        "style": protocol.default_style(served.tokenizer),
     }
 
 

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from data_pipeline.conversation import Role, Style, Turn, said
+from data_pipeline.conversation import Role, Turn, said
+from data_pipeline.protocol import Style
 from launch.server.errors import ApiError
 from lm.inference.sampling import Sampling
 
@@ -149,7 +150,7 @@ class Chat(Generation):
     max_completion_tokens: int | None = Field(None, ge=1)
     logprobs: bool = False
     top_logprobs: int = Field(0, ge=0, le=20)
-    style: Style | None = None  # (ours) how the conversation is written: data_pipeline/conversation.py
+    style: Style | None = None  # (ours) how the conversation is written: data_pipeline/protocol.py
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

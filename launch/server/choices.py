@@ -3,9 +3,9 @@
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
-from data_pipeline import conversation
-from data_pipeline.conversation import Prompt, document_ends
+from data_pipeline import protocol
 from data_pipeline.errors import UserError
+from data_pipeline.protocol import Prompt, document_ends
 from launch.server.answers import TextOffsets, chat_logprobs, completion_logprobs, usage
 from launch.server.asks import Chat, Completion, Message
 from launch.server.errors import ApiError
@@ -32,10 +32,10 @@ def completion_prompts(served: Served, ask: Completion) -> list[Prompt]:
     return prompts
 
 
-def conversation_prompt(served: Served, messages: Sequence[Message], style: conversation.Style | None) -> Prompt:
+def conversation_prompt(served: Served, messages: Sequence[Message], style: protocol.Style | None) -> Prompt:
     """The messages in tokens. Raises `ApiError`."""
     try:
-        return conversation.prompt(served.tokenizer, [message.turn() for message in messages], style)
+        return protocol.prompt(served.tokenizer, [message.turn() for message in messages], style)
     except UserError as error:
         raise ApiError(400, str(error), "messages") from None
 

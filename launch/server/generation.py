@@ -7,8 +7,8 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from data_pipeline.conversation import Prompt
 from data_pipeline.errors import UserError
+from data_pipeline.protocol import Prompt
 from data_pipeline.tokenizer import Tokenizer
 from launch.server.asks import Chat, Completion
 from launch.server.deltas import TextDeltas

@@ -8,7 +8,8 @@ It has `slots` rows in which texts grow together. A row that has ended is given 
 import itertools
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -35,9 +36,10 @@ from lm.model.transformer import Transformer
 from lm.sharding import batch_shards
 
 PLACES = 256  # of the smallest cache; it doubles as texts grow, so that a program is compiled for few sizes
-CPU_PLACES = 64  # there programs compile in a second, and every place costs time: it grows by halves
+CPU_PLACES = 64  # there programs compile in a second, and every place costs time: it grows by a quarter or a half
 PREFILL_TOKENS = 16_384  # padded tokens read at a time, about: what bounds the memory of a prefill
 SECONDS = 0.05  # of a dispatch, about: what streams looks smooth
+ANSWERS = 8  # interjections that are worked on at the same time
 
 
 @dataclass
@@ -56,9 +58,15 @@ class _Row:
     ticket: int
     sample: int
     request: Request
-    budget: int
-    tokens: list[int] = field(default_factory=list)
+    context: int  # the model's
+    tokens: list[int] = field(default_factory=list)  # after the prompt
+    interjected: int = 0  # of them
     strings: StopStrings | None = None
+
+    @property
+    def text(self) -> list[int]:
+        """Prompt and answer."""
+        return [*self.request.prompt, *self.tokens]
 
     @property
     def length(self) -> int:
@@ -68,7 +76,15 @@ class _Row:
     @property
     def left(self) -> int:
         """Tokens it may still write."""
-        return self.budget - len(self.tokens)
+        # The last token need not be read, so it may lie one past the context.
+        written = len(self.tokens) - self.interjected
+        return min(self.request.max_tokens - written, self.context - self.length + 1)
+
+    @property
+    def stops(self) -> tuple[int, ...]:
+        """Tokens that end it or make it pause."""
+        more = self.request.interjection
+        return (*self.request.stop_tokens, *(more.tokens if more else ()))
 
 
 class Engine:
@@ -96,6 +112,9 @@ class Engine:
         self._quantize_cache = quantize_cache
         self._tickets = 0
         self._waiting: deque[_Waiting] = deque()
+        self._paused: list[tuple[_Row, Future]] = []  # until an interjection is there
+        self._resuming: deque[_Row] = deque()  # then it is read again from its beginning, in any row that is free
+        self._pool: ThreadPoolExecutor | None = None
         self._rows: list[_Row | None] = []
         self._cache: KVCache | None = None
         self._at = 0  # where the rings stand, modulo their places
@@ -105,8 +124,8 @@ class Engine:
 
     @property
     def waiting(self) -> int:
-        """Samples that have no row yet."""
-        return sum(entry.request.samples - entry.next_sample for entry in self._waiting)
+        """Samples that wait for a row."""
+        return len(self._resuming) + sum(entry.request.samples - entry.next_sample for entry in self._waiting)
 
     @property
     def running(self) -> int:
@@ -116,7 +135,7 @@ class Engine:
     @property
     def idle(self) -> bool:
         """Whether there is nothing left to do or to tell."""
-        return not (self._waiting or self._updates or self.running)
+        return not (self._waiting or self._resuming or self._paused or self._updates or self.running)
 
     def submit(self, request: Request) -> int:
         """Take a request in; its updates carry the returned ticket. Raises `UserError` for what cannot be served."""
@@ -140,28 +159,72 @@ class Engine:
             self._waiting.remove(entry)
             samples = range(entry.next_sample, entry.request.samples)
             self._updates += [Update(ticket, sample, Written(), CANCELLED) for sample in samples]
-        for i, row in enumerate(self._rows):
-            if row is not None and row.ticket == ticket:
-                self._rows[i] = None
-                self._updates.append(Update(ticket, row.sample, Written(), CANCELLED))
+        resting = [row for row, _ in self._paused] + list(self._resuming)
+        for row in [row for row in (*self._rows, *resting) if row is not None and row.ticket == ticket]:
+            self._updates.append(Update(ticket, row.sample, Written(), CANCELLED))
+        self._rows = [None if row is not None and row.ticket == ticket else row for row in self._rows]
+        self._paused = [(row, answer) for row, answer in self._paused if row.ticket != ticket]
+        self._resuming = deque(row for row in self._resuming if row.ticket != ticket)
 
     def step(self) -> list[Update]:
         """Give free rows to waiting requests, write some tokens, and tell what is new; [] when idle."""
-        if self._waiting:
+        if self._paused:
+            self._resume()
+        if self.waiting:
             self._admit()
         if self.running:
             self._decode()
         updates, self._updates = self._updates, []
         return updates
 
+    # Interjections
+
+    def _pause(self, row: _Row) -> None:
+        """Ask for the interjection of a row, which has been freed."""
+        assert row.request.interjection is not None  # it wrote one of its tokens
+        self._pool = self._pool or ThreadPoolExecutor(ANSWERS, "interjection")
+        self._paused.append((row, self._pool.submit(row.request.interjection.answer, list(row.tokens))))
+
+    def _resume(self) -> None:
+        """Put in the answers that are there; wait for one when there is nothing else to do."""
+        answers = [answer for _, answer in self._paused]
+        if jax.process_count() > 1:  # all must do the same, and clocks differ
+            wait(answers)
+        elif not self.running and not self.waiting:
+            wait(answers, SECONDS, FIRST_COMPLETED)
+        paused, self._paused = self._paused, []
+        for row, answer in paused:
+            if not answer.done():
+                self._paused.append((row, answer))
+                continue
+            told = answer.result()
+            if told is None:
+                self._updates.append(Update(row.ticket, row.sample, Written(), STOP, row.tokens[-1]))
+                continue
+            count = max(0, min(len(told), row.context - row.length))
+            zeros = [0.0] * count
+            alternatives: list[list[Alternative]] = [[] for _ in range(count if row.request.top else 0)]
+            new = Written(list(told[:count]), zeros, list(zeros), alternatives, [False] * count)
+            row.tokens += new.tokens
+            row.interjected += count
+            goes_on = count == len(told) and row.left > 0
+            self._updates.append(Update(row.ticket, row.sample, new, "" if goes_on else LENGTH))
+            if goes_on:
+                self._resuming.append(row)
+
     # Which rows and how many places
 
     def _admit(self) -> None:
         """Free rows to waiting samples, and their prompts into the cache."""
-        arriving = itertools.islice(self._waiting, self.slots)
-        self._resize(self.running + self.waiting, max(len(entry.request.prompt) for entry in arriving))
+        arriving = [len(entry.request.prompt) for entry in itertools.islice(self._waiting, self.slots)]
+        arriving += [row.length for row in itertools.islice(self._resuming, self.slots)]
+        self._resize(self.running + self.waiting, max(arriving))
         free = deque(i for i, row in enumerate(self._rows) if row is None)
-        admitted: list[tuple[Request, list[int]]] = []  # a prompt, and the rows it goes to
+        admitted: list[tuple[Sequence[int], list[int]]] = []  # a text, and the rows it goes to
+        while free and self._resuming:
+            row = self._resuming.popleft()
+            self._rows[free[0]] = row
+            admitted.append((row.text, [free.popleft()]))
         while free and self._waiting:
             entry = self._waiting[0]
             rows = []
@@ -171,13 +234,13 @@ class Engine:
                 entry.next_sample += 1
             if entry.next_sample == entry.request.samples:
                 self._waiting.popleft()
-            admitted.append((entry.request, rows))
+            admitted.append((entry.request.prompt, rows))
         # A prompt's last token is left to decoding, where all sampling is done.
-        by_width: dict[int, list[tuple[Request, list[int]]]] = {}
-        for request, rows in admitted:
-            if len(request.prompt) > 1:
-                width = min(_power_of_two(len(request.prompt) - 1, 16), self.config.context_length)
-                by_width.setdefault(width, []).append((request, rows))
+        by_width: dict[int, list[tuple[Sequence[int], list[int]]]] = {}
+        for text, rows in admitted:
+            if len(text) > 1:
+                width = min(_power_of_two(len(text) - 1, 16), self.config.context_length)
+                by_width.setdefault(width, []).append((text, rows))
         for width, group in by_width.items():
             most = max(1, PREFILL_TOKENS // width)
             for first in range(0, len(group), most):
@@ -189,11 +252,9 @@ class Engine:
         if request.stop_strings:
             assert self._token_bytes is not None  # `submit` has seen to it
             strings = StopStrings(request.stop_strings, self._token_bytes)
-        # The last token need not be read, so it may lie one past the context.
-        budget = min(request.max_tokens, self.config.context_length - len(request.prompt) + 1)
-        return _Row(entry.ticket, entry.next_sample, request, budget, strings=strings)
+        return _Row(entry.ticket, entry.next_sample, request, self.config.context_length, strings=strings)
 
-    def _prefill(self, width: int, group: list[tuple[Request, list[int]]]) -> None:
+    def _prefill(self, width: int, group: list[tuple[Sequence[int], list[int]]]) -> None:
         assert self._cache is not None  # `_resize` made it
         shards = batch_shards()
         prompts = -(-_power_of_two(len(group), 1) // shards) * shards
@@ -203,8 +264,8 @@ class Engine:
         source = np.zeros(_level(copies), np.int32)
         rows = np.full(source.shape, self._cache.rows, np.int32)  # past the last row: dropped
         n = 0
-        for i, (request, to) in enumerate(group):
-            read = request.prompt[:-1]
+        for i, (text, to) in enumerate(group):
+            read = text[:-1]
             tokens[i, : len(read)], lengths[i] = read, len(read)
             source[n : n + len(to)], rows[n : n + len(to)] = i, to
             n += len(to)
@@ -297,7 +358,7 @@ class Engine:
         """What the program must know of each row."""
         rows = self._rows
         count = len(rows)
-        stops = max((len(row.request.stop_tokens) for row in rows if row), default=0)
+        stops = max((len(row.stops) for row in rows if row), default=0)
         whole, real = partial(np.zeros, count, np.int32), partial(np.ones, count, np.float32)
         told = Rows(
             token=whole(),
@@ -314,7 +375,7 @@ class Engine:
             request, sampling = row.request, row.request.sampling
             told.token[i] = row.tokens[-1] if row.tokens else request.prompt[-1]
             told.position[i], told.left[i] = row.length - 1, row.left
-            told.stop[i, : len(request.stop_tokens)] = request.stop_tokens
+            told.stop[i, : len(row.stops)] = row.stops
             told.seed[i], told.sample[i] = request.seed, row.sample
             for name in RowSampling._fields:
                 getattr(told.sampling, name)[i] = getattr(sampling, name)
@@ -325,7 +386,7 @@ class Engine:
         seen = np.zeros((len(self._rows), self._symbols), bool)
         for i, row in enumerate(self._rows):
             if row is not None:
-                there = np.array([*row.request.prompt, *row.tokens])
+                there = np.array(row.text)
                 seen[i, there[there < self._symbols]] = True
         return seen
 
@@ -337,16 +398,20 @@ class Engine:
             count = int(chunk.count[i])
             tokens = chunk.tokens[i, :count].tolist()
             reason, stopped_by = "", None
+            pauses = False
             if tokens[-1] in row.request.stop_tokens:
                 reason, stopped_by = STOP, tokens[-1]
             elif count == row.left:
                 reason = LENGTH
+            elif tokens[-1] in row.stops:
+                pauses = True
             if row.strings is not None and (found := row.strings.find(tokens)):
-                count, stopped_by, reason = found[0], found[1], STOP
+                count, stopped_by, reason, pauses = found[0], found[1], STOP, False
             new = Written(
                 tokens[:count],
                 chunk.log_probs[i, :count].tolist(),
                 chunk.sampling_log_probs[i, :count].tolist(),
+                drawn=[True] * count,
             )
             if not np.isfinite(chunk.log_probs[i, :count]).all():
                 raise UserError("the model's scores are not finite: its parameters are damaged; use another checkpoint")
@@ -354,8 +419,10 @@ class Engine:
                 new.alternatives = _alternatives(chunk, i, count, row.request.top)
             row.tokens += new.tokens
             self._updates.append(Update(row.ticket, row.sample, new, reason, stopped_by))
-            if reason:
+            if reason or pauses:
                 self._rows[i] = None
+            if pauses:
+                self._pause(row)
 
 
 def _alternatives(chunk: Chunk, row: int, count: int, top: int) -> list[list[Alternative]]:
@@ -379,7 +446,8 @@ def _places(tokens: int) -> int:
     if jax.default_backend() != "cpu":
         return _power_of_two(tokens, PLACES)
     size = _power_of_two(tokens, CPU_PLACES)
-    return size * 3 // 4 if size > CPU_PLACES and tokens <= size * 3 // 4 else size
+    step = max(CPU_PLACES // 2, size // (8 if size <= 4 * CPU_PLACES else 4))
+    return -(-tokens // step) * step if size > CPU_PLACES else size
 
 
 def _kept_or(wanted: int, here: int) -> int:

@@ -1,5 +1,6 @@
 """What the engine is asked for, and what it answers: plain data, shared by evaluation, RL, the terminal and the server."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from data_pipeline.errors import UserError
@@ -7,6 +8,16 @@ from lm.inference.sampling import Sampling, check_sampling
 
 # Why a text ended. The stop token, and the tokens of a stop string, are part of the result: RL trains on them.
 STOP, LENGTH, CANCELLED = "stop", "length", "cancelled"
+
+
+@dataclass(frozen=True)
+class Interjection:
+    """Text that others put into a sample while it is written: a tool's answer to a call."""
+
+    tokens: tuple[int, ...]  # a sample that writes one of them pauses, and the others go on
+    # From all tokens of the sample after its prompt to those that are put in; None lets it end there. Runs in a thread of its
+    # own, takes as long as it takes, and must not raise. With several processes all must get the same from it.
+    answer: Callable[[list[int]], Sequence[int] | None]
 
 
 @dataclass(frozen=True)
@@ -21,6 +32,7 @@ class Request:
     stop_tokens: tuple[int, ...] = ()
     stop_strings: tuple[str, ...] = ()  # needs an engine that was given `token_bytes`
     top: int = 0  # how many of the likeliest tokens to report at every place
+    interjection: Interjection | None = None  # what it puts in counts as context, not as one of max_tokens
 
 
 @dataclass(frozen=True)
@@ -40,6 +52,7 @@ class Written:
     log_probs: list[float] = field(default_factory=list)
     sampling_log_probs: list[float] = field(default_factory=list)
     alternatives: list[list[Alternative]] = field(default_factory=list)  # empty unless Request.top
+    drawn: list[bool] = field(default_factory=list)  # False: not the model's but an interjection, with log_probs of 0
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ def draw(
     highest = jnp.max(logits, axis=-1, keepdims=True)
     normaliser = highest[:, 0] + jnp.log(jnp.sum(jnp.exp(logits - highest), axis=-1))
     bent = logits if seen is None else penalise(logits, seen, rows.repetition_penalty)
-    token = jnp.argmax(bent, axis=-1).astype(jnp.int32)
+    token = _first(bent >= (highest if seen is None else jnp.max(bent, axis=-1, keepdims=True)))
     sampling_log_prob = jnp.zeros_like(normaliser)
     if samples:
         greedy = rows.temperature == 0
@@ -93,6 +93,15 @@ def draw(
         token = jnp.where(greedy, token, drawn)
         sampling_log_prob = jnp.where(greedy, 0.0, log_p)
     return Drawn(token, _at(logits, token) - normaliser, sampling_log_prob)
+
+
+def _first(condition: jax.Array) -> jax.Array:
+    """The first index int32 (B,) at which condition (B, V) holds, V - 1 if it never does.
+
+    As the least of numbers: a CPU compares many at once there, and one after the other in `argmax`.
+    """
+    v = condition.shape[-1]
+    return jnp.min(jnp.where(condition, jnp.arange(v, dtype=jnp.int32), v - 1), axis=-1)
 
 
 def _at(x: jax.Array, token: jax.Array) -> jax.Array:

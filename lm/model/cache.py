@@ -43,12 +43,14 @@ def empty_cache(config: ModelConfig, rows: int, places: int, *, quantized: bool 
     """A cache of zeros; `quantized`: in int8."""
     b, k, d, dtype = rows, config.kv_heads, config.dim_per_head, jnp.dtype(config.compute_dtype)
 
-    def keys() -> Matrix:
-        entries = constrain_kv(jnp.zeros((b, k, d, places), jnp.int8 if quantized else dtype))
-        return Quantized(entries, constrain_kv(jnp.zeros((b, k, 1, places)))) if quantized else entries
+    def zeros(*shape: int, groups: tuple[int, int]) -> tuple[Matrix, ...]:
+        def one() -> Matrix:
+            entries = constrain_kv(jnp.zeros((b, k, *shape), jnp.int8 if quantized else dtype))
+            return Quantized(entries, constrain_kv(jnp.zeros((b, k, *groups)))) if quantized else entries
 
-    layers = [keys() for _ in range(config.layers)]
-    return KVCache(tuple(layers), jax.tree.map(lambda x: x.swapaxes(2, 3), tuple(layers)))
+        return tuple(one() for _ in range(config.layers))
+
+    return KVCache(zeros(d, places, groups=(1, places)), zeros(places, d, groups=(places, 1)))
 
 
 def write(places: tuple[Matrix, Matrix], key: jax.Array, value: jax.Array, at: jax.Array) -> tuple[Matrix, Matrix]:

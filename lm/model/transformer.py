@@ -152,7 +152,12 @@ class Transformer(nnx.Module):
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """Scores for every symbol, float32 (..., V), from `hidden` (..., D)."""
-        return project(hidden, self.head_matrix, self.config.logit_soft_cap)
+        if self.head is not None or isinstance(self.token_embedding, Quantized):
+            return project(hidden, self.head_matrix, self.config.logit_soft_cap)
+        # Not through its transpose, which XLA's CPU backend would read as badly as it can for a single row.
+        embedding = self.token_embedding.astype(hidden.dtype)
+        scores = jnp.einsum("...d,vd->...v", hidden, embedding, preferred_element_type=jnp.float32)
+        return soft_cap(scores, self.config.logit_soft_cap)
 
     @property
     def head_matrix(self) -> Matrix:
@@ -169,9 +174,13 @@ class Transformer(nnx.Module):
 def project(hidden: jax.Array, head: Matrix, cap: float) -> jax.Array:
     """Logits float32 (..., V) of hidden (..., D) with head (D, V), softly capped unless `cap` is 0."""
     if isinstance(head, Quantized):
-        logits = weigh(hidden.reshape(-1, hidden.shape[-1]), head).reshape(*hidden.shape[:-1], head.shape[1])
-    else:
-        logits = jnp.matmul(hidden, head.astype(hidden.dtype), preferred_element_type=jnp.float32)
+        flat = hidden.reshape(-1, hidden.shape[-1])
+        return soft_cap(weigh(flat, head).reshape(*hidden.shape[:-1], head.shape[1]), cap)
+    return soft_cap(jnp.matmul(hidden, head.astype(hidden.dtype), preferred_element_type=jnp.float32), cap)
+
+
+def soft_cap(logits: jax.Array, cap: float) -> jax.Array:
+    """Logits squeezed into (-cap, cap); as they are when `cap` is 0."""
     return cap * jnp.tanh(logits / cap) if cap else logits
 
 

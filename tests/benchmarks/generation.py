@@ -8,7 +8,8 @@
 Random weights, greedy, no token ends a text; both sides in float32 (--accelerator: bfloat16). What counts is new tokens a
 second of whole calls, reading the prompts included. A batch is a number of equal requests that run together; `mixed` is
 more requests than fit into its 32 rows, prompts and answers of many lengths: the peer answers them in batches of 32, we give
-a free row to the next. Targets are for the median over rounds of the ratio in the same round.
+a free row to the next. Neither side asks for huge pages: our programs that generate do not. Targets are for the median over
+rounds of the ratio in the same round.
 
 At batch 1 every token reads every weight once (of the position embedding one row), and `bandwidth` is how much of the
 measured read bandwidth (`generation_sides.read_bandwidth`) that comes to; weights that fit into a processor's caches can
@@ -89,7 +90,7 @@ def define_flags() -> None:
     flags.DEFINE_list("sizes", None, "Which of tiny, 124m, llama3-1b; else tiny,124m (--accelerator: 124m,llama3-1b).")
     flags.DEFINE_list("batches", None, "Numbers, or mixed; else 1,32,mixed (--accelerator: 1,64,256).")
     flags.DEFINE_integer("rounds", 3, "Turns that each side has.", lower_bound=1)
-    flags.DEFINE_float("seconds", 3.0, "Seconds of a turn, at least; whole calls.", lower_bound=0.0)
+    flags.DEFINE_float("seconds", 8.0, "Seconds of a turn, at least; whole calls.", lower_bound=0.0)
 
 
 def main(_: list[str]) -> None:

@@ -3,7 +3,7 @@
     python tests/benchmarks/loader.py
     python tests/benchmarks/loader.py --source='books/*.txt' --rounds=3
 
-Ours is `DocumentSource` over the shards on disk: whole documents packed, shuffled, with segment ids, positions and a loss
+Ours is `PackedSource` over the shards on disk: whole documents packed, shuffled, with segment ids, positions and a loss
 mask; only tokens that have a label count. The peer reads the same tokens from memory: all documents concatenated and cut
 into chunks, shuffled, tokens and labels only; with no worker processes and with two, and the better one counts. Training is
 the tiny recipe. Takes about 3 minutes on two CPU cores, besides preparing the source. Needs PyTorch for the peer.
@@ -17,9 +17,9 @@ from absl import flags
 from side_by_side import Contestant, Work, best_and_median, compare, interleave, markdown
 
 from data_pipeline.prepare import DocumentsConfig, prepare
-from data_pipeline.shards import TokenizedDocuments
+from data_pipeline.shards import TokenizedRecords
 from experiments.pretrain import tiny
-from launch import cli
+from launch import cli, huge_pages
 
 SHAPES = ((16, 256), (64, 1024))  # rows and tokens of a batch: the tiny recipe's, and one of a GPT-2
 OURS = "Trivium"
@@ -29,10 +29,10 @@ TRAINING = "training tiny"
 
 def ours(folder: str, rows: int, length: int) -> Work:
     """Our loader over a prepared folder."""
-    from data_pipeline.loader import DocumentSource
+    from data_pipeline.loader import PackedSource
 
-    documents = TokenizedDocuments(Path(folder), "train")
-    source = DocumentSource([documents], ["train"], None, row_length=length, batch_size=rows, seed=0)
+    documents = TokenizedRecords(Path(folder), "train")
+    source = PackedSource([documents], ["train"], None, row_length=length, batch_size=rows, seed=0)
     labelled = source.tokens_per_epoch / (source.rows_per_epoch * length)
     return Work(lambda: consume(source.next()), lambda: None, round(rows * length * labelled))
 
@@ -48,7 +48,7 @@ def peer(folder: str, rows: int, length: int, workers: int) -> Work:
     import torch
     from torch.utils.data import DataLoader, Dataset
 
-    documents = TokenizedDocuments(Path(folder), "train")
+    documents = TokenizedRecords(Path(folder), "train")
     joined = torch.from_numpy(concatenated(documents))
 
     class Chunks(Dataset):
@@ -76,7 +76,7 @@ def peer(folder: str, rows: int, length: int, workers: int) -> Work:
     return Work(one, lambda: None, rows * length)
 
 
-def concatenated(documents: TokenizedDocuments) -> np.ndarray:
+def concatenated(documents: TokenizedRecords) -> np.ndarray:
     """All tokens, int64, as a plain data set keeps them; a document's last token, which begins the next one, once."""
     return np.concatenate([documents[i][1][:-1] for i in range(len(documents))]).astype(np.int64)
 
@@ -94,6 +94,7 @@ def main(_: list[str]) -> None:
     print(
         f"{len(SHAPES)} shapes, {rounds} rounds of {seconds:g} s a side: about {rounds * seconds * 0.15 + 1:.0f} minutes"
     )
+    huge_pages.ask_for_children()
     with tempfile.TemporaryDirectory() as cache:
         prepared = prepare(DocumentsConfig(sources=(flags.FLAGS.source,)), 2048, Path(cache))
         print(f"{len(prepared.train[0]):,} documents of {flags.FLAGS.source}", flush=True)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from side_by_side import Work
 
+from data_pipeline.packing import Record
 from lm.experiment import Experiment
 
 
@@ -22,9 +23,10 @@ class RandomDocuments:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def __getitem__(self, index: int) -> tuple[str, np.ndarray]:
+    def __getitem__(self, index: int) -> Record:
         end = self._ends[index]
-        return f"random:{index}", self._tokens[end - self.lengths[index] : end]
+        tokens = self._tokens[end - self.lengths[index] : end]
+        return Record(f"random:{index}", tokens, np.ones(len(tokens), np.bool_))
 
 
 class Training:
@@ -33,7 +35,7 @@ class Training:
     def __init__(self, config: Experiment):
         import jax
 
-        from data_pipeline.loader import DocumentSource
+        from data_pipeline.loader import PackedSource
         from lm import sharding
         from lm.objectives.next_token import next_token
         from lm.optimizer import make_optimizer
@@ -55,14 +57,14 @@ class Training:
         )
         length, rows = config.model.context_length, config.batch_size
         documents = RandomDocuments(config.model.vocab_size, length, total=64 * rows * length)
-        self._source = DocumentSource(
+        self._source = PackedSource(
             [documents], ["random"], None, row_length=length, batch_size=rows, seed=config.seed, packing="split"
         )
         self._pending: dict[str, Any] = {}
 
     def step(self) -> None:
         """Load a batch, put it on the device, dispatch the step, then read the numbers of the step before."""
-        from lm.pretraining import HOST_ONLY
+        from lm.held_out import HOST_ONLY
         from lm.sharding import put_batch
 
         batch = {name: x for name, x in self._source.next().items() if name not in HOST_ONLY}

@@ -21,7 +21,6 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from data_pipeline.errors import UserError  # noqa: E402
-from launch import huge_pages  # noqa: E402
 
 TELL = 8.0  # seconds after which a contestant that is silent is said to be at work
 PAUSE = 0.5  # seconds between turns, in which thread pools stop spinning
@@ -53,7 +52,6 @@ class Contestant:
     def ready(self) -> str | None:
         """Start it, and wait until it is built and warm. Returns why it cannot take part, in a line, or None."""
         print(f"  {self.name}: building and compiling ...", flush=True)
-        huge_pages.ask_for_children()  # for every side: as `launch.train` does, and PyTorch may gain from it too
         self._process.start()
         self._theirs.close()  # so that either side notices when the other one is gone
         return self._receive()

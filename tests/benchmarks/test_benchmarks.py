@@ -15,7 +15,7 @@ from our_side import RandomDocuments
 from side_by_side import ROOT
 
 from data_pipeline.errors import UserError
-from data_pipeline.loader import DocumentSource
+from data_pipeline.loader import PackedSource
 from lm.model.presets import preset
 
 
@@ -49,7 +49,7 @@ def test_random_documents_fill_rows():
     assert all(len(documents[i][1]) == documents.lengths[i] for i in range(len(documents)))
     tokens = np.concatenate([documents[i][1] for i in range(len(documents))])
     assert (tokens.min(), tokens.max()) == (0, 49)
-    source = DocumentSource([documents], ["random"], None, row_length=32, batch_size=4, seed=0, packing="split")
+    source = PackedSource([documents], ["random"], None, row_length=32, batch_size=4, seed=0, packing="split")
     batch = source.next()
     assert batch["loss_mask"].all()
     assert batch["segment_ids"].max() > 1  # the mask of packed documents has work to do

@@ -16,7 +16,7 @@ from side_by_side import Comparison, Contestant, best_and_median, compare, inter
 
 from data_pipeline.errors import UserError
 from experiments.pretrain import tiny
-from launch import cli
+from launch import cli, huge_pages
 from lm.experiment import Experiment
 from lm.model.presets import gpt2
 from lm.optimizer import OptimizerConfig
@@ -80,6 +80,7 @@ def main(_: list[str]) -> None:
     print(
         f"{', '.join(sizes)}: {rounds} rounds of {seconds:g} s a side, about {minutes:.0f} minutes; keep the machine quiet"
     )
+    huge_pages.ask_for_children()
     rows = [measure(size, known[size], rounds, seconds) for size in sizes]
     print()
     print(markdown(("training tokens/s, best (median)", "parameters", "rows x T", *LABELS), rows))

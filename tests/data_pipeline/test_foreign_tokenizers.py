@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_pipeline.errors import UserError
-from data_pipeline.foreign_tokenizers import BYTE_OF, ENCODINGS
-from data_pipeline.special_tokens import DOCUMENT_START, USER_START
+from data_pipeline.foreign_tokenizers import BYTE_OF, ENCODINGS, with_special_tokens
+from data_pipeline.special_tokens import DOCUMENT_START, SPECIAL_TOKENS, USER_START
 from data_pipeline.tokenizer import find_tokenizer, load_tokenizer
 
 tokenizers = pytest.importorskip("tokenizers", reason='needs pip install "trivium[tokenizers]"')
@@ -134,6 +134,34 @@ def test_saved_and_pickled_tokenizers_are_the_same(tokenizer, tmp_path):
     for again in (load_tokenizer(saved), pickle.loads(pickle.dumps(tokenizer))):
         assert again.fingerprint == tokenizer.fingerprint
         assert again.encode("some text \u2581") == tokenizer.encode("some text \u2581")
+
+
+@pytest.mark.parametrize("definition", [byte_level_definition, byte_fallback_definition])
+def test_our_special_tokens_are_added_at_the_end(definition, tmp_path):
+    tokenizer = load_tokenizer(written(tmp_path, definition()))
+    extended = with_special_tokens(tokenizer)
+    missing = [name for name in SPECIAL_TOKENS if name not in tokenizer.special_tokens]
+    assert len(missing) > 5
+    assert extended.vocab_size == tokenizer.vocab_size + len(missing)
+    assert [extended.special_tokens[name] for name in missing] == list(range(tokenizer.vocab_size, extended.vocab_size))
+    assert extended.document_start == tokenizer.document_start
+    assert extended.special_tokens.items() >= tokenizer.special_tokens.items()
+    assert extended.fingerprint != tokenizer.fingerprint
+    text = "Hello " + "".join(NASTY) + "".join(SPECIAL_TOKENS)
+    assert extended.encode(text) == tokenizer.encode(text)
+    again = load_tokenizer(extended.save(tmp_path))
+    assert again.special_tokens == extended.special_tokens
+    assert again.vocabulary == extended.vocabulary
+    assert again.fingerprint == extended.fingerprint
+    assert with_special_tokens(again) is again
+    library = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    assert [library.token_to_id(name) for name in missing] == [extended.special_tokens[name] for name in missing]
+
+
+def test_special_tokens_are_not_added_to_ranks():
+    ranks = load_tokenizer(shared("tiktoken_ranks/cl100k_base.tiktoken.gz"))
+    with pytest.raises(UserError, match=r"can only be added to a tokenizer.json"):
+        with_special_tokens(ranks)
 
 
 def test_byte_level_agrees_with_the_library(tmp_path):

@@ -15,37 +15,44 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_pipeline.errors import UserError
-from data_pipeline.loader import DocumentSource, one_pass
+from data_pipeline.loader import PackedSource, one_pass
+from data_pipeline.packing import Record
 
 
 class NumberedDocuments:
-    """Documents whose tokens all differ, across components too if they begin at different numbers."""
+    """Documents whose tokens all differ, across components too if they begin at different numbers.
 
-    def __init__(self, lengths: list[int], first_token: int = 0, prefix: str = ""):
+    With `masked` no multiple of 3 is trained, as in conversations not everything is.
+    """
+
+    def __init__(self, lengths: list[int], first_token: int = 0, prefix: str = "", masked: bool = False):
         self.lengths = np.array(lengths, np.int32)
         self._ends = first_token + np.cumsum(self.lengths)
         self._prefix = prefix
+        self._masked = masked
 
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def __getitem__(self, index: int) -> tuple[str, np.ndarray]:
+    def __getitem__(self, index: int) -> Record:
         tokens = np.arange(self._ends[index] - self.lengths[index], self._ends[index], dtype=np.int32)
-        return f"{self._prefix}{index}", tokens
+        trained = tokens % 3 > 0 if self._masked else np.ones(len(tokens), np.bool_)
+        return Record(f"{self._prefix}{index}", tokens, trained)
 
 
 # Not too few: Grain's shuffle takes milliseconds an example when there are only some tens of them.
 A = NumberedDocuments([5, 9, 3, 17, 2, 30, 8, 4] * 20)
 B = NumberedDocuments([6, 6, 6, 21, 2] * 20, first_token=10_000)
+MASKED = (NumberedDocuments([5, 9, 3, 7, 2, 8, 4] * 20, masked=True), B)
 
 
-def make(weights=None, components=(A, B), **changes) -> DocumentSource:
+def make(weights=None, components=(A, B), **changes) -> PackedSource:
     options = {"row_length": 8, "batch_size": 4, "seed": 3} | changes
-    return DocumentSource(components, [f"c{n}" for n in range(len(components))], weights, **options)
+    return PackedSource(components, [f"c{n}" for n in range(len(components))], weights, **options)
 
 
 def pairs(*batches) -> Counter:
-    """The (input, label) pairs of batches, with how often each occurs."""
+    """The (input, label) pairs of batches whose label is trained, with how often each occurs."""
     return Counter(
         pair
         for batch in batches
@@ -57,11 +64,14 @@ def pairs(*batches) -> Counter:
 
 def all_pairs(*components) -> Counter:
     return Counter(
-        (token, token + 1) for docs in components for n in range(len(docs)) for token in docs[n][1][:-1].tolist()
+        (int(label) - 1, int(label))
+        for docs in components
+        for n in range(len(docs))
+        for label in docs[n].tokens[1:][docs[n].trained[1:]]
     )
 
 
-def take_rows(source: DocumentSource, number: int) -> list[dict[str, np.ndarray]]:
+def take_rows(source: PackedSource, number: int) -> list[dict[str, np.ndarray]]:
     rows: list[dict[str, np.ndarray]] = []
     while len(rows) < number:
         batch = source.next()
@@ -75,13 +85,13 @@ def assert_same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> Non
         np.testing.assert_array_equal(one[key], other[key])
 
 
-@pytest.mark.parametrize("packing", ["whole", "split"])
-def test_every_epoch_has_every_pair_once_in_a_new_order(packing):
-    source = make(packing=packing)
-    assert source.tokens_per_epoch == all_pairs(A, B).total()
+@pytest.mark.parametrize(("packing", "components"), [("whole", (A, B)), ("split", (A, B)), ("whole", MASKED)])
+def test_every_epoch_has_every_pair_once_in_a_new_order(packing, components):
+    source = make(packing=packing, components=components)
+    assert source.tokens_per_epoch == sum(int(each.lengths.sum()) - len(each) for each in components)
     rows = take_rows(source, 3 * source.rows_per_epoch)
     epochs = [rows[n * source.rows_per_epoch : (n + 1) * source.rows_per_epoch] for n in range(3)]
-    assert all(pairs(*epoch) == all_pairs(A, B) for epoch in epochs)
+    assert all(pairs(*epoch) == all_pairs(*components) for epoch in epochs)
     orders = [[row["tokens"].tolist() for row in epoch] for epoch in epochs]
     assert orders[0] != orders[1] != orders[2] != orders[0]
 
@@ -113,7 +123,7 @@ def test_document_ids_number_the_mixture():
     for row in rows:
         for token, document in zip(row["tokens"][row["loss_mask"]], row["document_ids"][row["loss_mask"]], strict=True):
             component, index = (A, document) if document < len(A) else (B, document - len(A))
-            assert token in component[index][1]
+            assert token in component[index].tokens
     assert {int(d) for row in rows for d in row["document_ids"]} - {-1} == set(range(len(A) + len(B)))
 
 
@@ -142,12 +152,12 @@ def test_a_component_of_weight_zero_is_left_out():
     assert set(source.describe({"document_ids": rows[0]["document_ids"]})) <= {f"c1:{n}" for n in range(len(B))}
 
 
-@pytest.mark.parametrize("weights", [None, [1.0, 3.0]])
+@pytest.mark.parametrize(("weights", "components"), [(None, (A, B)), ([1.0, 3.0], (A, B)), ([1.0, 3.0], MASKED)])
 @pytest.mark.parametrize("processes", [1, 2, 4, 8])
-def test_batches_do_not_depend_on_the_number_of_processes(weights, processes):
-    whole = make(weights, batch_size=8)
+def test_batches_do_not_depend_on_the_number_of_processes(weights, components, processes):
+    whole = make(weights, components, batch_size=8)
     width = 8 // processes
-    parts = [make(weights, batch_size=8, rows=slice(n * width, (n + 1) * width)) for n in range(processes)]
+    parts = [make(weights, components, batch_size=8, rows=slice(n * width, (n + 1) * width)) for n in range(processes)]
     for _ in range(12):
         batch = whole.next()
         shares = [part.next() for part in parts]
@@ -161,19 +171,25 @@ def test_the_global_order_does_not_depend_on_the_batch_size():
 
 
 @settings(deadline=None, max_examples=20)
-@given(st.integers(0, 30), st.sampled_from([1, 2, 4]), st.sampled_from([1, 2, 4]), st.booleans())
-def test_resume_on_another_number_of_processes(steps, before, after, weighted):
+@given(
+    st.integers(0, 30),
+    st.sampled_from([1, 2, 4]),
+    st.sampled_from([1, 2, 4]),
+    st.booleans(),
+    st.sampled_from([(A, B), MASKED]),
+)
+def test_resume_on_another_number_of_processes(steps, before, after, weighted, components):
     weights = [2.0, 1.0] if weighted else None
-    writer = make(weights, rows=slice(0, 4 // before))
+    writer = make(weights, components, rows=slice(0, 4 // before))
     for _ in range(steps):
         writer.next()
     state = json.loads(json.dumps(writer.get_state()))
 
-    straight = make(weights)
+    straight = make(weights, components)
     for _ in range(steps):
         straight.next()
     width = 4 // after
-    parts = [make(weights, rows=slice(n * width, (n + 1) * width)) for n in range(after)]
+    parts = [make(weights, components, rows=slice(n * width, (n + 1) * width)) for n in range(after)]
     for part in parts:
         part.next()  # a source that has begun elsewhere can be put back too
         part.set_state(state)
@@ -187,7 +203,7 @@ def test_state_counts_batches_handed_out_not_prefetched():
     read = []
 
     class Noted(NumberedDocuments):
-        def __getitem__(self, index: int) -> tuple[str, np.ndarray]:
+        def __getitem__(self, index: int) -> Record:
             read.append(index)
             return super().__getitem__(index)
 
@@ -215,7 +231,7 @@ def test_positions_far_away_are_reached_at_once():
 
 def test_describe_names_the_documents_of_a_batch():
     topics = NumberedDocuments([5, 5], prefix="pydoc:")
-    source = DocumentSource([topics, B], ["pydoc", "b"], None, row_length=8, batch_size=2, seed=0)
+    source = PackedSource([topics, B], ["pydoc", "b"], None, row_length=8, batch_size=2, seed=0)
     ids = np.array([[3, 3, 1, -1], [0, 3, 6, -1]], np.int32)
     assert source.describe({"document_ids": ids}) == ["b:1", "pydoc:1", "pydoc:0", "b:4"]
     assert source.describe({"document_ids": np.full((2, 4), -1, np.int32)}) == []
@@ -240,15 +256,16 @@ def test_a_single_row_can_be_repeated():
     st.lists(st.integers(2, 30), min_size=1, max_size=12),
     st.sampled_from([1, 2, 4]),
     st.sampled_from(["whole", "split"]),
+    st.booleans(),
 )
-def test_one_pass_has_every_pair_once(lengths, more, processes, packing):
-    components = [NumberedDocuments(lengths), NumberedDocuments(more, first_token=1000)]
+def test_one_pass_has_every_pair_once(lengths, more, processes, packing, masked):
+    components = [NumberedDocuments(lengths, masked=masked), NumberedDocuments(more, first_token=1000)]
     options = {"row_length": 8, "batch_size": 4, "packing": packing}
     batches = list(one_pass(components, **options))
     assert pairs(*batches) == all_pairs(*components)
     assert all(array.shape == (4, 8) for batch in batches for array in batch.values())
-    assert all(batch["loss_mask"].any() for batch in batches)
-    padding = ~batches[-1]["loss_mask"]
+    assert all(batch["segment_ids"].any() for batch in batches)
+    padding = batches[-1]["segment_ids"] == 0
     assert (batches[-1]["document_ids"][padding] == -1).all()
     assert not batches[-1]["segment_ids"][padding].any()
 
@@ -267,7 +284,7 @@ def test_the_first_batches_of_one_pass_are_a_fair_sample():
 
 def test_a_damaged_document_is_still_one_clear_line():
     class Damaged(NumberedDocuments):
-        def __getitem__(self, index: int) -> tuple[str, np.ndarray]:
+        def __getitem__(self, index: int) -> Record:
             raise UserError("shard 3 is damaged")
 
     for batches in (
@@ -302,7 +319,7 @@ def test_mistakes_in_the_mixture_are_one_clear_line():
     ]
     for components, names, weights, changes, message in mistakes:
         with pytest.raises(UserError, match=message) as error:
-            DocumentSource(components, names, weights, **(options | changes))
+            PackedSource(components, names, weights, **(options | changes))
         assert "\n" not in str(error.value)
     with pytest.raises(UserError, match="nothing to read"):
         next(one_pass([empty], row_length=8, batch_size=4))
@@ -326,16 +343,17 @@ def test_a_program_ends_promptly(ending, code):
     program = f"""
 import sys, time
 import numpy as np
-from data_pipeline.loader import DocumentSource
+from data_pipeline.loader import PackedSource
+from data_pipeline.packing import Record
 
 class Slow:
     lengths = np.full(1000, 9, np.int32)
     def __len__(self): return 1000
     def __getitem__(self, index):
         time.sleep(0.02)
-        return str(index), np.arange(9)
+        return Record(str(index), np.arange(9), np.ones(9, np.bool_))
 
-source = DocumentSource([Slow()], ["slow"], None, row_length=8, batch_size=4, seed=0)
+source = PackedSource([Slow()], ["slow"], None, row_length=8, batch_size=4, seed=0)
 source.next()
 print(time.time(), flush=True)
 {ending}

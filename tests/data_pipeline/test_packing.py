@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_pipeline.errors import UserError
-from data_pipeline.packing import Plan, build_row, empty_row, plan_rows
+from data_pipeline.packing import Plan, Record, build_row, empty_row, plan_rows
 
 LENGTHS = st.lists(st.integers(0, 40), max_size=30)
 ROW_LENGTH = st.integers(1, 16)
@@ -18,17 +18,23 @@ SEED = st.integers(0, 2**32 - 1)
 
 
 class ListDocuments:
-    """Documents in memory. All tokens of all documents differ, so that a token says where it came from."""
+    """Documents in memory. All tokens of all documents differ, so that a token says where it came from.
 
-    def __init__(self, lengths: list[int]):
+    A model is trained to write token n unless `untrained` divides n.
+    """
+
+    def __init__(self, lengths: list[int], untrained: int | None = None):
         self.lengths = np.array(lengths, np.int32)
         self._ends = np.cumsum(self.lengths)
+        self._untrained = untrained
 
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def __getitem__(self, index: int) -> tuple[str, np.ndarray]:
-        return f"d{index}", np.arange(self._ends[index] - self.lengths[index], self._ends[index], dtype=np.int32)
+    def __getitem__(self, index: int) -> Record:
+        tokens = np.arange(self._ends[index] - self.lengths[index], self._ends[index], dtype=np.int32)
+        trained = tokens % self._untrained != 0 if self._untrained else np.ones(len(tokens), np.bool_)
+        return Record(f"d{index}", tokens, trained)
 
 
 def pieces_of(plan: Plan, row: int) -> list[tuple[int, int, int]]:
@@ -152,6 +158,15 @@ def test_a_row_by_hand():
     }
 
 
+def test_the_mask_follows_the_labels_by_hand():
+    records = ListDocuments([4, 6], untrained=3)  # 0, 3, 6 and 9 are not trained
+    plan = Plan(8, *(np.array(a) for a in ([0, 2], [1, 0], [2, 0], [5, 3])))
+    row = build_row(plan, 0, records)
+    assert row["labels"].tolist() == [7, 8, 9, 1, 2, 3, 0, 0]
+    assert row["loss_mask"].tolist() == [True, True, False, True, True, False, False, False]
+    assert row["segment_ids"].tolist() == [1, 1, 1, 2, 2, 2, 0, 0]
+
+
 def test_the_empty_row_is_all_padding():
     row = empty_row(5)
     assert not row["loss_mask"].any()
@@ -161,24 +176,24 @@ def test_the_empty_row_is_all_padding():
 
 
 @settings(deadline=None)
-@given(LENGTHS, ROW_LENGTH, SEED, st.sampled_from(["whole", "split"]))
-def test_rows_hold_the_tokens_of_the_plan(lengths, row_length, seed, packing):
-    documents = ListDocuments(lengths)
+@given(LENGTHS, ROW_LENGTH, SEED, st.sampled_from(["whole", "split"]), st.sampled_from([None, 1, 2, 3]))
+def test_rows_hold_the_tokens_of_the_plan(lengths, row_length, seed, packing, untrained):
+    documents = ListDocuments(lengths, untrained)
     plan = plan_rows(documents.lengths, row_length, packing, seed)
     seen = Counter()
     for index in range(len(plan)):
         row = build_row(plan, index, documents)
-        mask = row["loss_mask"]
+        mask = row["segment_ids"] > 0
         seen.update(zip(row["tokens"][mask].tolist(), row["labels"][mask].tolist(), strict=True))
         at = 0
         for segment, (document, start, stop) in enumerate(pieces_of(plan, index), start=1):
             for position in range(stop - start):
                 here = {key: array[at].item() for key, array in row.items()}
-                text = documents[document][1]
+                text = documents[document].tokens
                 assert here == {
                     "tokens": text[start + position],
                     "labels": text[start + position + 1],
-                    "loss_mask": True,
+                    "loss_mask": not untrained or text[start + position + 1] % untrained != 0,
                     "segment_ids": segment,
                     "positions": position,
                     "document_ids": document,
@@ -186,7 +201,7 @@ def test_rows_hold_the_tokens_of_the_plan(lengths, row_length, seed, packing):
                 at += 1
         padding = empty_row(row_length)
         assert all((row[key][at:] == padding[key][at:]).all() for key in row)
-    texts = [documents[document][1].tolist() for document in range(len(lengths))]
+    texts = [documents[document].tokens.tolist() for document in range(len(lengths))]
     assert seen == Counter(pair for text in texts for pair in pairwise(text))
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from data_pipeline.errors import UserError
-from data_pipeline.loader import DocumentSource
+from data_pipeline.loader import PackedSource
+from data_pipeline.packing import Record
 from data_pipeline.prepare import DocumentsConfig, check_documents
 from data_pipeline.repeats import RepeatedDocuments, deal, repeated
 
@@ -25,9 +26,10 @@ class NamedDocuments:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def __getitem__(self, index: int) -> tuple[str, np.ndarray]:
+    def __getitem__(self, index: int) -> Record:
         stop = int(self._ends[index])
-        return f"book.txt#{index}", np.arange(stop - self.lengths[index], stop, dtype=np.int32)
+        tokens = np.arange(stop - self.lengths[index], stop, dtype=np.int32)
+        return Record(f"book.txt#{index}", tokens, np.ones(len(tokens), np.bool_))
 
 
 DOCUMENTS = NamedDocuments([5, 9, 3, 17, 2, 30, 8, 4, 6] * 9)
@@ -35,7 +37,7 @@ DOCUMENTS = NamedDocuments([5, 9, 3, 17, 2, 30, 8, 4, 6] * 9)
 
 def read(documents, seed: int = 0, packing: str = "whole", batches: int | None = None) -> list[dict[str, np.ndarray]]:
     """The batches of an epoch, of one row each."""
-    source = DocumentSource([documents], ["a"], None, row_length=8, batch_size=1, seed=seed, packing=packing)
+    source = PackedSource([documents], ["a"], None, row_length=8, batch_size=1, seed=seed, packing=packing)
     return [source.next() for _ in range(batches or source.rows_per_epoch)]
 
 
@@ -53,7 +55,7 @@ def test_an_epoch_of_the_loader_reads_each_document_as_often_as_its_group_says(p
     expected: Counter[tuple[int, int]] = Counter()
     for often, group in zip(REPEATS, deal(DOCUMENTS, len(REPEATS)), strict=True):
         for index in group.tolist():
-            _, tokens = DOCUMENTS[index]
+            _, tokens, _ = DOCUMENTS[index]
             for _ in range(often):
                 expected.update(zip(tokens[:-1].tolist(), tokens[1:].tolist(), strict=True))
     assert pairs(read(repeated(DOCUMENTS, REPEATS, "a"), seed, packing)) == expected
@@ -74,13 +76,13 @@ def test_groups_follow_from_the_names_alone() -> None:
         np.testing.assert_array_equal(one, two)
 
     class Reversed(NamedDocuments):
-        def __getitem__(self, index: int) -> tuple[str, np.ndarray]:
-            return f"book.txt#{len(self) - 1 - index}", super().__getitem__(index)[1]
+        def __getitem__(self, index: int) -> Record:
+            return super().__getitem__(index)._replace(id=f"book.txt#{len(self) - 1 - index}")
 
     class Elsewhere(NamedDocuments):
-        def __getitem__(self, index: int) -> tuple[str, np.ndarray]:
-            name, tokens = super().__getitem__(index)
-            return f"/data/{name}", tokens
+        def __getitem__(self, index: int) -> Record:
+            record = super().__getitem__(index)
+            return record._replace(id=f"/data/{record.id}")
 
     elsewhere = Elsewhere([4] * len(DOCUMENTS))
     for one, two in zip(deal(DOCUMENTS, 4), deal(elsewhere, 4), strict=True):
@@ -106,9 +108,9 @@ def test_copies_are_shuffled_apart() -> None:
 
 
 def test_a_run_goes_on_in_the_middle_of_an_epoch() -> None:
-    def source() -> DocumentSource:
+    def source() -> PackedSource:
         view = repeated(DOCUMENTS, REPEATS, "a")
-        return DocumentSource([view], ["a"], None, row_length=8, batch_size=3, seed=5)
+        return PackedSource([view], ["a"], None, row_length=8, batch_size=3, seed=5)
 
     whole = source()
     batches = [whole.next() for _ in range(12)]
@@ -124,7 +126,7 @@ def test_the_view_is_a_view() -> None:
     view = RepeatedDocuments(DOCUMENTS, REPEATS)
     assert len(view) == len(view.lengths) == sum(o * len(g) for o, g in zip(REPEATS, deal(DOCUMENTS, 4), strict=True))
     for index in (0, 1, len(view) - 1, -1):
-        name, tokens = view[index]
+        name, tokens, _ = view[index]
         assert name == f"book.txt#{view.documents_seen[index]}"
         assert len(tokens) == view.lengths[index]
     with pytest.raises(IndexError):

@@ -20,7 +20,7 @@ from data_pipeline import shards
 from data_pipeline.document import Document
 from data_pipeline.errors import UserError
 from data_pipeline.set_aside import SetAside
-from data_pipeline.shards import SplitCounts, TokenizedDocuments, is_held_out, load_manifest, tokenize_documents
+from data_pipeline.shards import SplitCounts, TokenizedRecords, is_held_out, load_manifest, tokenize_documents
 
 START = 256
 
@@ -59,12 +59,15 @@ def test_every_document_is_there_with_its_tokens(tmp_path: Path, vocab_size: int
     assert manifest.settings.dtype == dtype
     assert load_manifest(tmp_path) == manifest
     for split, held_out in (("train", False), ("validation", True)):
-        stored = TokenizedDocuments(tmp_path, split)
+        stored = TokenizedRecords(tmp_path, split)
         expected = [document for document in documents() if is_held_out(document, 0.3) == held_out]
         assert len(stored) == len(expected) > 5
         for i, document in enumerate(expected):
-            name, tokens = stored[i]
+            name, tokens, trained = stored[i]
             assert name == document.id
+            assert trained.dtype == np.bool_
+            assert trained.all()
+            assert trained.shape == tokens.shape
             assert tokens.dtype == np.int32
             assert tokens.tolist() == [START, *document.text.encode(), START]
         assert stored.lengths.dtype == np.int32
@@ -88,9 +91,32 @@ def test_records_are_what_the_docstring_says_and_can_be_read_one_by_one(tmp_path
     assert "group_size:1," in ArrayRecordReader(paths[0]).writer_options_string()
 
 
+def test_masks_are_kept_bit_by_bit_and_take_an_eighth_of_a_byte_a_token(tmp_path: Path) -> None:
+    chance = np.random.default_rng(0)
+    masks = [chance.random(length) < 0.5 for length in (*range(1, 20), 1000)] + [np.zeros(9, np.bool_)]
+    items = [Document(str(number), "text", held_out=False) for number in range(len(masks))]
+
+    def encode(batch: list[Document]) -> Iterator[shards.Encoded]:
+        for item in batch:
+            trained = masks[int(item.id)].tolist()
+            yield list(range(len(trained))), trained
+
+    shards.write_shards(items, encode, Bytes(2000), tmp_path, held_out=0, source="masks")
+    stored = TokenizedRecords(tmp_path, "train")
+    assert [record.id for record in map(stored.__getitem__, range(len(stored)))] == [item.id for item in items]
+    for record, mask in zip(map(stored.__getitem__, range(len(stored))), masks, strict=True):
+        assert record.tokens.tolist() == list(range(len(mask)))
+        assert record.trained.tolist() == mask.tolist()
+    records = list(ArrayRecordDataSource([str(tmp_path / "train" / "00000.array_record")]))
+    for record, mask in zip(records, masks, strict=True):
+        (size,) = struct.unpack("<I", record[:4])
+        bits = "".join(f"{byte:08b}" for byte in record[4 + size + 2 * len(mask) :])
+        assert bits == "".join("01"[bit] for bit in mask.tolist()).ljust(-(-len(mask) // 8) * 8, "0")
+
+
 def test_indices_work_as_in_a_list(tmp_path: Path) -> None:
     prepare(tmp_path)
-    stored = TokenizedDocuments(tmp_path, "train")
+    stored = TokenizedRecords(tmp_path, "train")
     assert stored[-1][0] == stored[len(stored) - 1][0]
     assert stored[np.int64(3)][0] == stored[3][0]
     for outside in (len(stored), -len(stored) - 1):
@@ -98,7 +124,7 @@ def test_indices_work_as_in_a_list(tmp_path: Path) -> None:
             stored[outside]
     empty = prepare(tmp_path / "none", held_out=0)
     assert empty.validation == SplitCounts(0, 0, 0, 0)
-    assert len(TokenizedDocuments(tmp_path / "none", "validation")) == 0
+    assert len(TokenizedRecords(tmp_path / "none", "validation")) == 0
 
 
 def test_a_document_may_say_its_split_and_equal_texts_share_one() -> None:
@@ -115,7 +141,7 @@ def test_a_document_may_say_its_split_and_equal_texts_share_one() -> None:
 
 def test_the_split_does_not_depend_on_the_order(tmp_path: Path) -> None:
     def held_out(directory: Path) -> set[str]:
-        stored = TokenizedDocuments(directory, "validation")
+        stored = TokenizedRecords(directory, "validation")
         return {stored[i][0] for i in range(len(stored))}
 
     prepare(tmp_path / "a")
@@ -125,7 +151,7 @@ def test_the_split_does_not_depend_on_the_order(tmp_path: Path) -> None:
 
 def test_threads_and_other_processes_may_read(tmp_path: Path) -> None:
     prepare(tmp_path)
-    stored = TokenizedDocuments(tmp_path, "train")
+    stored = TokenizedRecords(tmp_path, "train")
     expected = [stored[i][1].tolist() for i in range(len(stored))]
     fresh = pickle.loads(pickle.dumps(stored))
     places = np.random.default_rng(0).integers(0, len(stored), 2000).tolist()
@@ -137,7 +163,7 @@ def test_threads_and_other_processes_may_read(tmp_path: Path) -> None:
 def test_more_shards_than_may_be_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shards, "OPEN_SHARDS", 2)
     prepare(tmp_path, tokens_per_shard=1)
-    stored = TokenizedDocuments(tmp_path, "train")
+    stored = TokenizedRecords(tmp_path, "train")
     assert stored.manifest.train.shards == len(stored)
     with ThreadPoolExecutor(4) as threads:
         names = list(threads.map(lambda i: stored[i % len(stored)][0], range(200)))
@@ -200,7 +226,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(tmp_path: Path, kind:
         assert child.returncode == -signal.SIGKILL
         assert not (killed / "manifest.json").exists()
         with pytest.raises(UserError, match="holds no finished documents"):
-            TokenizedDocuments(killed, "train")
+            TokenizedRecords(killed, "train")
     child = start_child(killed)
     output, errors = child.communicate(timeout=60)
     assert child.returncode == 0, errors
@@ -261,7 +287,7 @@ def test_a_damaged_folder_is_noticed_at_once(tmp_path: Path, name: str, damage: 
     prepare(tmp_path)
     damage(tmp_path / name)
     with pytest.raises(UserError, match=message) as caught:
-        TokenizedDocuments(tmp_path, "train")
+        TokenizedRecords(tmp_path, "train")
     assert f"delete the folder {tmp_path}" in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -270,11 +296,11 @@ def test_a_damaged_record_is_noticed_when_it_is_read(tmp_path: Path) -> None:
     prepare(tmp_path)
     path = tmp_path / "train" / "00001.array_record"
     data = bytearray(path.read_bytes())
-    stored = TokenizedDocuments(tmp_path, "train")
+    stored = TokenizedRecords(tmp_path, "train")
     at = data.find(stored[stored._starts[1]][0].encode())
     data[at - 40 : at + 40] = bytes(80)
     path.write_bytes(data)
-    fresh = TokenizedDocuments(tmp_path, "train")
+    fresh = TokenizedRecords(tmp_path, "train")
     with pytest.raises(UserError, match=r"shard train/00001 of .* is damaged .*: delete"):
         list(map(fresh.__getitem__, range(len(fresh))))
 
@@ -315,7 +341,7 @@ def test_no_documents_is_the_users_mistake(tmp_path: Path) -> None:
 def test_ids_may_hold_anything(tmp_path: Path) -> None:
     names = ["", "é/🎈", "half \ud83d", "file \udcff", "x" * 70_000]
     prepare(tmp_path, [Document(name, "text") for name in names], held_out=0)
-    stored = TokenizedDocuments(tmp_path, "train")
+    stored = TokenizedRecords(tmp_path, "train")
     assert [stored[i][0] for i in range(len(stored))] == names
 
 

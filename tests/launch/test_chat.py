@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 import pytest
 from programs import ROOT, run
 
-from data_pipeline.conversation import prompt, said
+from data_pipeline.conversation import said
 from data_pipeline.errors import UserError
+from data_pipeline.protocol import prompt
 from data_pipeline.tokenizer import load_tokenizer, train_tokenizer
 from launch import chat
 from lm.inference.requests import CANCELLED, LENGTH, STOP, Update, Written

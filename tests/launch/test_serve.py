@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from serving import CONTEXT, MODEL, VOCAB, fetch, serving, tokenizer
 
-from data_pipeline import conversation
+from data_pipeline import protocol
 from data_pipeline.conversation import said
 from data_pipeline.special_tokens import ASSISTANT_START, SPECIAL_TOKENS
 from launch.serve import serve_model
@@ -208,7 +208,7 @@ def test_chat(client, symbols):
             extra={"return_token_ids": True, "style": style},
         )
         (choice,) = made.choices
-        prompt = conversation.prompt(symbols, turns, style).tokens
+        prompt = protocol.prompt(symbols, turns, style).tokens
         assert made.prompt_token_ids == list(prompt)
         assert prompt.count(symbols.special_tokens[ASSISTANT_START]) == (style == "tokens")
         assert choice.message.role == "assistant"

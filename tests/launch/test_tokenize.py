@@ -1,6 +1,7 @@
 """The token view: every token and id visible and aligned, colours only where wanted, mistakes in one line."""
 
 import itertools
+import json
 import os
 import re
 import subprocess
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from data_pipeline import protocol
+from data_pipeline.conversation import said
 from data_pipeline.errors import UserError
 from data_pipeline.special_tokens import USER_START
 from data_pipeline.tokenizer import load_tokenizer, train_tokenizer
@@ -103,6 +106,41 @@ def test_program(run, tokenizer):
     assert re.findall(r"\d+", done.stdout.splitlines()[1]) == [str(token) for token in ids[:2]]
     assert f"... and {len(ids) - 2} more" in done.stdout
     assert f"{len(ids)} tokens, 26 characters, 26 bytes" in done.stdout
+
+
+TALK = {"messages": [{"role": "user", "content": "Hello x"}, {"role": "assistant", "content": "world"}]}
+
+
+def test_a_conversation_with_its_trained_tokens_marked(run, tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "1000")
+    (tmp_path / "one.json").write_text(json.dumps(TALK))
+    (tmp_path / "many.jsonl").write_text(
+        "\n".join([json.dumps(TALK), '{"text": "x"}', "{", json.dumps(TALK | {"id": "b"})])
+    )
+    rendered = protocol.render(tokenizer, [said("user", "Hello x"), said("assistant", "world")])
+    done = launch(f"--workdir={run}", f"--conversation={tmp_path / 'one.json'}")
+    assert (done.returncode, done.stderr) == (0, "")
+    legend, counted, pieces, numbers, marks = done.stdout.splitlines()[:5]
+    assert "^^^ a token that the model is trained to write" in legend
+    assert f"{len(rendered.tokens)} tokens, {sum(rendered.trained)} of them trained" in counted
+    assert re.findall(r"\d+", numbers) == [str(token) for token in rendered.tokens]
+    starts = [0, *(place.end() for place in re.finditer("│", pieces))][: len(rendered.tokens)]
+    assert [marks[start] == "^" for start in starts] == rendered.trained
+
+    done = launch(f"--workdir={run}", f"--conversation={tmp_path / 'many.jsonl'}", "--color=always")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\x1b[1;7m<|end_of_turn|>" in done.stdout
+    assert done.stdout.count(f"{len(rendered.tokens)} tokens") == 2
+    assert f"{tmp_path / 'many.jsonl'}:2 is no conversation: unknown schema" in done.stdout
+    assert "1 rows of" in done.stdout
+    done = launch(f"--workdir={run}", f"--conversation={tmp_path / 'many.jsonl'}", "--max_tokens=3")
+    assert done.stdout.count("of them trained") == 1
+    assert "--max_tokens shows more" in done.stdout
+
+    (tmp_path / "bad.json").write_text("{")
+    done = launch(f"--workdir={run}", f"--conversation={tmp_path / 'bad.json'}")
+    assert done.returncode == 2
+    assert re.fullmatch(r"error: .*bad.json is not JSON: .*\n", done.stderr)
 
 
 def test_program_without_a_tokenizer_says_how():

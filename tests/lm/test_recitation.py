@@ -11,6 +11,7 @@ from tiny_models import build, small
 
 import lm.recitation
 from data_pipeline.errors import UserError
+from data_pipeline.packing import Record
 from data_pipeline.prepare import DocumentsConfig, prepare
 from data_pipeline.repeats import deal
 from lm.experiment import CheckpointConfig, EvaluateConfig, Experiment, SampleConfig
@@ -34,8 +35,9 @@ class NumberedDocuments:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def __getitem__(self, index: int) -> tuple[str, np.ndarray]:
-        return f"d{index}", np.array([START] + [index + 1] * (self.lengths[index] - 2) + [START], np.int32)
+    def __getitem__(self, index: int) -> Record:
+        tokens = np.array([START] + [index + 1] * (self.lengths[index] - 2) + [START], np.int32)
+        return Record(f"d{index}", tokens, np.ones(len(tokens), np.bool_))
 
 
 @pytest.mark.parametrize("trials", [1, 7, 135])
@@ -55,7 +57,7 @@ def test_passages_are_the_beginnings_of_documents_that_are_long_enough():
     expected = []
     for often, group in zip(repeats, deal(documents, 3), strict=True):
         for index in group.tolist():
-            text = documents[index][1].tolist()[:-1]
+            text = documents[index].tokens.tolist()[:-1]
             if len(text) >= 8:
                 expected.append((often, f"d{index}", text[:3], text[3:8]))
     assert sorted((p.repeats, p.document_id, p.prompt, p.original) for p in asked) == sorted(expected)

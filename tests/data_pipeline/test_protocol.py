@@ -1,25 +1,21 @@
-"""Conversations as tokens: the formats written out by hand, no forged turns, longer ones start as shorter ones do."""
-
-import pydoc_data.topics
+"""Prompts of text: the formats written out by hand, no forged turns, longer conversations start as shorter ones do."""
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from vocabularies import CHATML, FORGED, LLAMA3, byte_level, our_own
 
-from data_pipeline.conversation import default_style, prompt, said
+from data_pipeline.conversation import said
 from data_pipeline.errors import UserError
+from data_pipeline.protocol import default_style, prompt
 from data_pipeline.special_tokens import (
     ASSISTANT_START,
     DOCUMENT_START,
     END_OF_TURN,
-    SPECIAL_TOKENS,
     SYSTEM_START,
     USER_START,
 )
-from data_pipeline.tokenizer import load_tokenizer, train_tokenizer
 
-CHATML = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
-LLAMA3 = ("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
 WHOLE = [
     said("system", "Be brief."),
     said("user", "Hello there"),
@@ -27,28 +23,11 @@ WHOLE = [
     said("user", "Who are you?"),
 ]
 KINDS = ["ours", "chatml", "llama3"]
-TOPICS = list(pydoc_data.topics.topics.values())[:20]
-
-
-def byte_level(folder, special):
-    """A byte-level tokenizer.json with other people's special tokens: our reader of it, and the library's."""
-    tokenizers = pytest.importorskip("tokenizers", reason='needs pip install "trivium[tokenizers]"')
-    library = tokenizers.Tokenizer(tokenizers.models.BPE())
-    library.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
-    alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
-    library.train_from_iterator(
-        TOPICS,
-        tokenizers.trainers.BpeTrainer(
-            vocab_size=600, special_tokens=list(special), initial_alphabet=alphabet, show_progress=False
-        ),
-    )
-    library.save(str(folder / "tokenizer.json"))
-    return load_tokenizer(folder / "tokenizer.json"), library
 
 
 @pytest.fixture(scope="module")
 def ours(tmp_path_factory):
-    return train_tokenizer(TOPICS, 600, tmp_path_factory.mktemp("ours") / "tokenizer.model")
+    return our_own(tmp_path_factory.mktemp("ours"))
 
 
 @pytest.fixture(scope="module")
@@ -129,9 +108,7 @@ def test_a_run_of_ours_is_a_base_model(ours, chatml, llama3, tmp_path):
 texts = st.lists(
     st.one_of(
         st.text(max_size=5),
-        st.sampled_from(
-            [*SPECIAL_TOKENS, *CHATML, *LLAMA3, "\n", "\n\n", " ", "\nUser:", "Assistant:", "hello", "\u2581"]
-        ),
+        st.sampled_from(FORGED),
     ),
     max_size=6,
 ).map("".join)

@@ -1,0 +1,1 @@
+"""What an assistant may ask besides itself: text in, text out, and no model anywhere."""

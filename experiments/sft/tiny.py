@@ -1,0 +1,48 @@
+"""A base model of a million parameters becomes an assistant (map rows 11, 12).
+
+    python -m launch.train --config=experiments/sft/tiny.py --workdir=runs/assistant
+    python -m launch.chat --workdir=runs/assistant
+
+It starts from experiments/pretrain/tiny.py, which is trained before if it was not yet (or from your run of it:
+--config.start_from=runs/school).
+"""
+
+from data_pipeline.conversations import ConversationsConfig
+from experiments.pretrain import tiny
+from lm.experiment import CheckpointConfig, EvaluateConfig, Experiment, QuestionsConfig, SampleConfig
+from lm.optimizer import OptimizerConfig
+
+PROMPTS = (
+    "Who are you?",
+    "What does Bruno Lockwood do for a living?",
+    "Where was Orson Kovats born?",
+    "Emily buys 3 apples and 2 oranges. Each orange costs 2 dollars. Together they cost 13 dollars. "
+    "How much does each apple cost?",
+    "What is 23 plus 18?",
+)
+
+
+def get_config() -> Experiment:
+    """The experiment."""
+    return Experiment(
+        steps=300,
+        batch_size=16,
+        start_from="experiments/pretrain/tiny.py",
+        model=tiny.get_config().model,
+        data=ConversationsConfig(sources=("school",)),
+        optimizer=OptimizerConfig(
+            name="normuon",
+            learning_rate=2e-3,
+            warmup_steps=20,
+            schedule="wsd",
+            decay_fraction=0.5,
+            final_fraction=0.0,
+            weight_decay=0.1,
+        ),
+        evaluate=EvaluateConfig(every=100),
+        sample=SampleConfig(every=100, prompts=PROMPTS, tokens=96, temperature=0.0),
+        questions=QuestionsConfig(
+            topics=("facts", "follow_ups", "problems:steps_first", "problems:python", "identity", "refuse", "search")
+        ),
+        checkpoint=CheckpointConfig(every=100),
+    )

@@ -1,0 +1,53 @@
+"""From an experiment to the stage that the loop runs: what kind of data it reads decides which."""
+
+import dataclasses
+from pathlib import Path
+
+from jax.sharding import Mesh
+
+from data_pipeline.conversations import ConversationsConfig, PreparedConversations, prepare_conversations
+from data_pipeline.foreign_tokenizers import with_special_tokens
+from data_pipeline.marks import find_marks
+from data_pipeline.prepare import DocumentsConfig, PreparedDocuments, prepare
+from data_pipeline.school.lookups import library
+from data_pipeline.school.world import build_world
+from data_pipeline.tools.python import python_tool
+from data_pipeline.tools.search import search_tool
+from launch.start_from import make_start, tokenizer_in
+from launch.workdir import started
+from lm.assistant import Toolbox
+from lm.experiment import Experiment
+from lm.finetuning import finetuning
+from lm.pretraining import pretraining
+from lm.stage import Stage
+
+Prepared = PreparedDocuments | PreparedConversations
+
+
+def prepare_data(experiment: Experiment, workdir: Path, base: Path | None, cache: Path) -> Prepared:
+    """What the run reads, in tokens: by `data.tokenizer`, or by the tokenizer of the run itself or of the one it starts from."""
+    data = experiment.data
+    folder = workdir if started(workdir) else base
+    named = "" if folder is None or not experiment.start_from else str(folder / "tokenizer")
+    if isinstance(data, DocumentsConfig):
+        data = dataclasses.replace(data, tokenizer=data.tokenizer or named)
+        return prepare(data, experiment.model.vocab_size, cache)
+    known = tokenizer_in(folder) if named and folder else None
+    if known and find_marks(known) is None:
+        known = with_special_tokens(known)
+    return prepare_conversations(data, known, experiment.model.context_length, cache)
+
+
+def make_stage(experiment: Experiment, prepared: Prepared, base: Path | None, mesh: Mesh) -> Stage:
+    """The stage; `base` is the folder of the run that a new one starts from."""
+    start = make_start(base, experiment, prepared.tokenizer) if base else None
+    if isinstance(prepared, PreparedDocuments):
+        return pretraining(experiment, prepared, mesh, start)
+    return finetuning(experiment, prepared, mesh, start, school_toolbox(experiment.data))
+
+
+def school_toolbox(data: DocumentsConfig | ConversationsConfig) -> Toolbox | None:
+    """Python, and a search of the school's library, where the school is what is learnt."""
+    if not any(source.partition(":")[0] == "school" for source in data.sources):
+        return None
+    return Toolbox((python_tool(), search_tool(library(data.school, build_world(data.school)))))

@@ -1,0 +1,86 @@
+"""Reasoning-gym's tasks with steps: every step is checked by an evaluator that did not write it."""
+
+import builtins
+import re
+from decimal import Decimal
+
+import pytest
+
+from data_pipeline import gym
+from data_pipeline.errors import UserError
+
+COUNT = 60
+
+
+def test_without_the_package_the_hint_says_what_to_install(monkeypatch):
+    real = builtins.__import__
+
+    def without(name, *rest, **named):
+        if name == "reasoning_gym":
+            raise ImportError(name)
+        return real(name, *rest, **named)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(UserError, match="pip install reasoning-gym"):
+        list(gym.conversations("chain_sum", 3, 0))
+
+
+@pytest.mark.parametrize(
+    ("task", "count", "seed"), [("sudoku", 3, 0), ("chain_sum", -1, 0), ("chain_sum", 3, -1), ("chain_sum", 3, 2000)]
+)
+def test_senseless_requests_are_refused_in_one_line(task, count, seed):
+    with pytest.raises(UserError) as error:
+        list(gym.conversations(task, count, seed))
+    assert "\n" not in str(error.value)
+
+
+class TestWithReasoningGym:
+    @pytest.fixture(autouse=True)
+    def _needs_reasoning_gym(self):
+        pytest.importorskip("reasoning_gym", reason="reasoning-gym is not installed: its tasks are not tested")
+
+    @pytest.mark.parametrize("task", gym.STEPS)
+    def test_conversations_are_as_many_as_asked_and_no_question_is_shared(self, task):
+        one, near = (list(gym.conversations(task, COUNT, seed)) for seed in (0, 1))
+        assert one == list(gym.conversations(task, COUNT, 0))
+        train = [each for each in one if not each.held_out]
+        assert len(train) == COUNT
+        asked = {each.turns[0].text for each in one}
+        assert len(asked) == len(one) == COUNT + gym.HELD_OUT
+        held_out = {each.turns[0].text for each in one if each.held_out}
+        assert held_out == {each.turns[0].text for each in near if each.held_out}
+        assert not held_out & {each.turns[0].text for each in near if not each.held_out}
+        assert {each.turns[0].text for each in train} != {each.turns[0].text for each in near if not each.held_out}
+        assert [turn.role for each in one for turn in each.turns] == ["user", "assistant"] * len(one)
+
+    def test_near_seeds_of_reasoning_gym_do_overlap(self):
+        # Why seeds are spread: if this fails, the stride is no longer needed.
+        import reasoning_gym
+
+        one, two = (reasoning_gym.create_dataset("chain_sum", seed=seed, size=50) for seed in (7, 8))
+        assert [one[i + 1]["question"] for i in range(49)] == [two[i]["question"] for i in range(49)]
+
+    @pytest.mark.parametrize("task", ["chain_sum", "decimal_arithmetic"])
+    def test_every_operation_is_true_and_the_last_is_the_answer(self, task):
+        for each in gym.conversations(task, COUNT, 3):
+            *lines, last = each.turns[1].text.split("\n")
+            assert lines
+            for line in lines:
+                left, sign, right, result = re.fullmatch(r"(\S+) ([-+*/]) (\S+) = (\S+)\.", line).groups()
+                left, right, result = Decimal(left), Decimal(right), Decimal(result)
+                exact = {"+": left + right, "-": left - right, "*": left * right, "/": left / right if right else None}[
+                    sign
+                ]
+                assert result == pytest.approx(exact, rel=Decimal("1e-10"), abs=Decimal("1e-10"))
+            answer = last.removeprefix("The answer is ").removesuffix(".")
+            expression = each.turns[0].text.split("\n")[-1].split(":")[-1].split("=")[0]
+            assert float(answer) == pytest.approx(eval(expression, {"__builtins__": {}}), rel=1e-9, abs=1e-9)
+
+    def test_letters_are_counted_and_words_turned(self):
+        for each in gym.conversations("letter_counting", COUNT, 4):
+            letter, text = re.search(r'letter "(\w)" appear in the text: "(.*)"', each.turns[0].text).groups()
+            assert each.turns[1].text.endswith(f"The answer is {len(re.findall(letter, text.lower()))}.")
+        for each in gym.conversations("spell_backward", COUNT, 4):
+            word = each.turns[0].text.split()[-1]
+            answer = re.search(r"The answer is (\w+)\.$", each.turns[1].text).group(1)
+            assert list(answer) == list(reversed(word))
