@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from data_pipeline.protocol import document_ends
 from data_pipeline.document import Document
+from data_pipeline.protocol import document_ends
 from data_pipeline.school.world import SchoolConfig
 from data_pipeline.set_aside import SetAside
 from data_pipeline.sources import read_documents
