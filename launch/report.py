@@ -64,12 +64,10 @@ def measure_recall(workdir: Path, config: dict[str, Any]) -> list[dict[str, Any]
     """Ask the newest model for facts of the school, told and never told; a dict of `Recall` for each frequency."""
     from tqdm import tqdm
 
-    from data_pipeline.school.world import SchoolConfig
-    from launch.workdir import load_model
+    from launch.workdir import load_model, school_of
     from lm.recall import school_recall
 
-    values = config["data"]["school"]
-    school = SchoolConfig(**{**values, "frequencies": tuple(values["frequencies"])})
+    school = school_of(config)
     model, tokenizer, _ = load_model(workdir)
     with tqdm(desc="asking for facts", unit=" sentences") as bar:
 
