@@ -194,8 +194,8 @@ def _answers(evaluations: list[dict[str, Any]]) -> list[str]:
     ]
     return [
         "<h2>What it answers</h2><p class=note>Questions that training never asked, by topic and kind: the share answered right, "
-        "refused, and answered with a tool. <i>told</i> and <i>rare</i>: finetuning never asked about these people, what they are "
-        "comes from documents alone; <i>unknown</i>: no document tells of them.</p>",
+        "refused, and answered with a tool. <i>told</i> and <i>rare</i>: finetuning never asked about these people, so that what "
+        "is right comes from documents alone; <i>unknown</i>: no document tells of them.</p>",
         "<table><tr><th>questions<th>right<th>refused<th>with a tool</tr>",
         *rows,
         "</table>",
