@@ -96,7 +96,10 @@ def prompt(tokenizer: Tokenizer, turns: Sequence[Turn], style: Style | None = No
     marks = _marks(tokenizer)
     done, begun = (turns[:-1], turns[-1]) if waits(turns[-1]) else (turns, Turn("assistant", ()))
     tokens, _ = _encode(tokenizer, _begun(begun, marks))
-    return Prompt((*render(tokenizer, done).tokens, *tokens), (marks.end, *ends), ())
+    # Only tools write results: a model that begins one forges it, and its turn ends there.
+    forged = [mark for mark in itertools.chain(*(marks.result or ())) if isinstance(mark, int)]
+    stops = tuple(dict.fromkeys((marks.end, *ends, *forged)))
+    return Prompt((*render(tokenizer, done).tokens, *tokens), stops, ())
 
 
 def call_end(tokenizer: Tokenizer) -> int | None:

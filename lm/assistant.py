@@ -4,11 +4,11 @@ The engine pauses a sample at the end of a call, the tool runs while the others 
 as tokens that nobody is trained to write.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from data_pipeline.conversation import BrokenCall, Part, Text, ToolCall, Turn
-from data_pipeline.protocol import Style, call_end, parse_parts, prompt, tool_result
+from data_pipeline.protocol import Prompt, Style, call_end, parse_parts, prompt, tool_result
 from data_pipeline.tokenizer import Tokenizer
 from data_pipeline.tools.tool import Limits, Tool, call
 from lm.inference.engine import Engine
@@ -77,10 +77,21 @@ def request(
     )
 
 
-def interjection(tokenizer: Tokenizer, toolbox: Toolbox) -> Interjection | None:
+def answering(
+    tokenizer: Tokenizer, asked: Prompt, toolbox: Toolbox | None, elsewhere: Collection[str] = ()
+) -> tuple[tuple[int, ...], Interjection | None]:
+    """For who shows an answer as it is written: its stop tokens, and how calls are answered. Without tools a call ends it."""
+    end = None if asked.stop_strings else call_end(tokenizer)
+    if end is None or toolbox is None:
+        return (*asked.stop_tokens, *([] if end is None else [end])), None
+    return asked.stop_tokens, interjection(tokenizer, toolbox, elsewhere)
+
+
+def interjection(tokenizer: Tokenizer, toolbox: Toolbox, elsewhere: Collection[str] = ()) -> Interjection | None:
     """How calls are answered; None where the vocabulary has no way to write one.
 
-    After `toolbox.calls` of them the answer is an error, and the one after that ends the turn.
+    After `toolbox.calls` of them the answer is an error, and the one after that ends the turn. So does a call of a tool that
+    `elsewhere` names: somebody else runs it.
     """
     end = call_end(tokenizer)
     if end is None:
@@ -93,6 +104,8 @@ def interjection(tokenizer: Tokenizer, toolbox: Toolbox) -> Interjection | None:
         if len(calls) > toolbox.calls + 1:
             return None
         asked = calls[-1]
+        if isinstance(asked, ToolCall) and asked.name in elsewhere:
+            return None
         if len(calls) > toolbox.calls:
             text = NO_MORE
         elif isinstance(asked, BrokenCall):

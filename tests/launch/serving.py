@@ -84,7 +84,7 @@ class PlayedEngine:
             row[3] += 1
             reason = STOP if token in request.stop_tokens else LENGTH if row[3] == request.max_tokens else ""
             alternatives = [[Alternative(token, -1.0)] * request.top] if request.top else []
-            self.updates.append(Update(ticket, sample, Written([token], [-1.0], [-1.0], alternatives), reason))
+            self.updates.append(Update(ticket, sample, Written([token], [-1.0], [-1.0], alternatives, [True]), reason))
             if reason:
                 self.rows.remove(row)
         updates, self.updates = self.updates, []
