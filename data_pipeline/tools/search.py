@@ -4,6 +4,7 @@ Ranked by BM25 (Robertson and Zaragoza 2009, "The Probabilistic Relevance Framew
 Lucene uses (k1 = 1.5, b = 0.75). Another provider, such as a search engine on a network, is a function in its place.
 """
 
+import logging
 import re
 from collections.abc import Callable, Iterable
 
@@ -51,6 +52,7 @@ def bm25(documents: Iterable[Document], results: int = 1) -> Provider:
     """
     import bm25s  # late: it starts JAX's devices when it is imported
 
+    logging.getLogger("bm25s").setLevel(logging.WARNING)  # it tells of every step
     texts: list[str] = []
     numbered: list[list[int]] = []
     vocabulary: dict[str, int] = {}
