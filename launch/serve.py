@@ -108,7 +108,8 @@ def load(name: str, folder: Path, options: flags.FlagValues) -> "Served":
 
     talker = load_talker(folder)
     toolbox = make_toolbox(talker, options.tools, options.search, folder / "search.set_aside.jsonl")
-    what = f", with {' and '.join(tool.name for tool in toolbox.tools)}" if toolbox else ""
+    names = " and ".join(tool.name for tool in toolbox.tools) if toolbox else "no tools"
+    what = "" if options.tools == ["none"] else f", with {names}"
     print(f"{name}: {folder} at step {talker.step}{what}", flush=True)
     served = serve_model(name, talker.model, talker.tokenizer, options.slots, options.queue)
     return replace(served, style=talker.style, toolbox=toolbox)

@@ -66,7 +66,7 @@ def make_toolbox(talker: Talker, tools: list[str], search: str | None, set_aside
         raise UserError(f"--tools={','.join(tools)}: auto and none stand alone")
     if tools == [NONE] and search:
         raise UserError("--search needs a tool to search with: add --tools=search")
-    if not talker.calls or tools == [NONE]:
+    if not talker.calls or tools in ([], [NONE]):
         return None
     if tools == [AUTO]:
         tools = [PYTHON, SEARCH] if search or talker.school else [PYTHON]

@@ -5,7 +5,7 @@ A conversation with a call holds what `search` really answered, and is made only
 
 import random
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 from data_pipeline.conversation import Conversation, Part, Text, ToolCall, ToolResult, said
 from data_pipeline.document import Document
@@ -15,11 +15,11 @@ from data_pipeline.school.question_wordings import ASK, ASK_HELD_OUT, KEYWORDS
 from data_pipeline.school.questions import Question, example
 from data_pipeline.school.wordings import WORDINGS, sentence
 from data_pipeline.school.world import Fact, SchoolConfig, World
+from data_pipeline.tools.search import search_tool
 
 Search = Callable[[str], str]
 """A query's answer: the text of what was found."""
 
-RESULT_CHARACTERS = 300
 WORDINGS_EACH = 3  # in which a fact is asked
 
 
@@ -38,28 +38,10 @@ def library(config: SchoolConfig, world: World) -> list[Document]:
     return documents
 
 
-def overlap_search(documents: Iterable[Document]) -> Search:
-    """A plain search without ranking by rarity: the document with most words of the query, the shortest of equals.
-
-    The found text is cut at a word to `RESULT_CHARACTERS`; "Nothing was found." where no document shares a word.
-    """
-    postings: dict[str, set[int]] = {}
-    texts = [document.text for document in documents]
-    for number, text in enumerate(texts):
-        for word in set(_words(text)):
-            postings.setdefault(word, set()).add(number)
-
-    def search(query: str) -> str:
-        scores: dict[int, int] = {}
-        for word in set(_words(query)):
-            for number in postings.get(word, ()):
-                scores[number] = scores.get(number, 0) + 1
-        if not scores:
-            return "Nothing was found."
-        text = texts[min(scores, key=lambda number: (-scores[number], len(texts[number]), number))]
-        return text if len(text) <= RESULT_CHARACTERS else text[:RESULT_CHARACTERS].rsplit(" ", 1)[0]
-
-    return search
+def library_search(config: SchoolConfig, world: World) -> Search:
+    """The search that the assistant has when it is finetuned or asked: BM25 over the library."""
+    tool = search_tool(library(config, world))
+    return lambda query: tool.run({"query": query})
 
 
 def conversations(config: SchoolConfig, world: World, search: Search) -> Iterator[Conversation]:

@@ -52,7 +52,8 @@ def bm25(documents: Iterable[Document], results: int = 1) -> Provider:
     """
     import bm25s  # late: it starts JAX's devices when it is imported
 
-    logging.getLogger("bm25s").setLevel(logging.WARNING)  # it tells of every step
+    logging.getLogger("bm25s").setLevel(logging.WARNING)
+
     texts: list[str] = []
     numbered: list[list[int]] = []
     vocabulary: dict[str, int] = {}

@@ -40,7 +40,8 @@ async function send() {
     for await (const chunk of write({ ...content, ...settings }, writing.signal)) {
       const follow = nearEnd();
       if (!tokens) appendTokens(turn.view.read, named(chunk.promptIds, read));
-      const [before, after] = split(chunk.parts, [...turn.answer].length);
+      const early = ({ at }) => chunk.text && at <= [...turn.answer].length; // before this text
+      const [before, after] = [chunk.parts.filter(early), chunk.parts.filter((part) => !early(part))];
       turn.answer += chunk.text;
       turn.parts.push(...chunk.parts);
       tokens += chunk.tokens.length;
@@ -68,11 +69,6 @@ async function send() {
   turn.view.again.hidden = false;
   if (follow) scrollToEnd();
   $("status").textContent = `${tokens} tokens written, ${why ?? reason}.`;
-}
-
-/** The parts that stand before the text of their chunk, which begins at so many characters of the answer, and the others. */
-function split(parts, length) {
-  return [parts.filter(({ at }) => at <= length), parts.filter(({ at }) => at > length)];
 }
 
 /** What a chat sends: the system prompt, the turns so far, and the new prompt. */
