@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from data_pipeline.conversation import BrokenCall, Part, Text, ToolCall, Turn
-from data_pipeline.protocol import Prompt, Style, call_end, parse_parts, prompt, tool_result
+from data_pipeline.protocol import Prompt, Style, call_end, parse_parts, prompt, result_marks, tool_result
 from data_pipeline.tokenizer import Tokenizer
 from data_pipeline.tools.tool import Limits, Tool, call
 from lm.inference.engine import Engine
@@ -34,6 +34,7 @@ class Reply:
 
     parts: tuple[Part, ...]
     completion: Completion
+    forged: bool = False  # it began to write a tool's result, and was ended there
 
     @property
     def text(self) -> str:
@@ -49,7 +50,7 @@ class Reply:
     def well_formed(self) -> bool:
         """Whether it ended by itself, with nothing broken in it and something said."""
         whole = not any(isinstance(part, BrokenCall) for part in self.parts)
-        return self.completion.reason == STOP and whole and bool(self.text.strip())
+        return self.completion.reason == STOP and not self.forged and whole and bool(self.text.strip())
 
 
 def request(
@@ -119,7 +120,8 @@ def interjection(tokenizer: Tokenizer, toolbox: Toolbox, elsewhere: Collection[s
 
 def read_reply(tokenizer: Tokenizer, completion: Completion) -> Reply:
     """What the engine wrote, as parts."""
-    return Reply(parse_parts(tokenizer, completion.content), completion)
+    forged = completion.stopped_by in result_marks(tokenizer)
+    return Reply(parse_parts(tokenizer, completion.content), completion, forged)
 
 
 def replies(engine: Engine, tokenizer: Tokenizer, requests: Sequence[Request]) -> list[list[Reply]]:

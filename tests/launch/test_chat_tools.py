@@ -6,7 +6,7 @@ import signal
 
 import pytest
 from programs import run
-from scripted import ScriptedEngine, drawn_tokens
+from scripted_engine import ScriptedEngine, drawn_tokens
 from serving import save_run
 
 from data_pipeline.conversation import BrokenCall, Text, Thinking, ToolCall, ToolResult, Turn, said

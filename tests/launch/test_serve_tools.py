@@ -4,7 +4,7 @@ import contextlib
 import json
 
 import pytest
-from scripted import ScriptedEngine, drawn_tokens
+from scripted_engine import ScriptedEngine, drawn_tokens
 from serving import CONTEXT, fetch, played, played_score, serving, tokenizer
 from test_serve_mistakes import refused
 
