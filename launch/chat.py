@@ -31,7 +31,7 @@ from data_pipeline.conversation import Part, Text, Turn, describe_parts, said
 from data_pipeline.errors import UserError
 from data_pipeline.protocol import Prompt, Style
 from data_pipeline.tokenizer import Tokenizer
-from launch import cli
+from launch import cli, inference_flags
 from launch.server.turn_deltas import TurnDeltas, joined
 from launch.terminal import interrupts, messages, note, printable
 from launch.tokenize import render, wants_color
@@ -77,13 +77,10 @@ def define_flags() -> None:
     flags.DEFINE_string("workdir", None, "The folder of the run whose model answers.")
     flags.DEFINE_integer("step", None, "Which checkpoint of the run; the newest unless given.")
     flags.DEFINE_string("system", "", "What the assistant is told before everything else.")
-    flags.DEFINE_float("temperature", 0.8, "Below 1: safer words; above: wilder; 0: always the most likely.")
-    flags.DEFINE_float("top_p", 1.0, "Choose among the fewest tokens that together have this probability.")
+    inference_flags.define_sampling()
+    inference_flags.define_quantization()
     flags.DEFINE_integer("tokens", 256, "How many tokens at most, of each answer.", lower_bound=1)
-    flags.DEFINE_list(
-        "tools", "auto", "What answers the model's calls: python, search, both, none; auto: what it learnt."
-    )
-    flags.DEFINE_string("search", None, "What is searched: a source of documents (data_pipeline/sources.py).")
+    inference_flags.define_tools("auto")
     # Counted up with every answer, and to stay below 2^32.
     flags.DEFINE_integer("seed", 0, "The same seed gives the same answers.", lower_bound=0, upper_bound=2**31)
 
@@ -96,10 +93,8 @@ def main(_: list[str]) -> None:
 
     from launch.talking import load_talker, make_toolbox
     from lm.inference.engine import Engine
-    from lm.inference.sampling import Sampling, check_sampling
 
-    sampling = Sampling(temperature=options.temperature, top_p=options.top_p)
-    check_sampling(sampling)
+    sampling = inference_flags.sampling()
     cli.remember_compilations(Path(cli.CACHE))
     folder = Path(options.workdir).expanduser()
     talker = load_talker(folder, options.step)
@@ -107,7 +102,13 @@ def main(_: list[str]) -> None:
         raise UserError(f"{options.workdir} holds a model that calls no tools: leave --tools out")
     toolbox = make_toolbox(talker, options.tools, options.search, folder / "search.set_aside.jsonl")
     tokenizer, context = talker.tokenizer, talker.model.config.context_length
-    engine = Engine(talker.model, slots=1, symbols=tokenizer.vocab_size, token_bytes=tokenizer.token_bytes)
+    engine = Engine(
+        inference_flags.quantized(talker.model),
+        slots=1,
+        symbols=tokenizer.vocab_size,
+        token_bytes=tokenizer.token_bytes,
+        quantize_cache=options.quantize_cache,
+    )
     chat = Chat(
         engine, tokenizer, context, options.tokens, options.seed, sampling, talker.style, toolbox, options.system
     )

@@ -30,7 +30,7 @@ from absl import flags
 
 from data_pipeline.errors import UserError
 from data_pipeline.tokenizer import Tokenizer
-from launch import cli
+from launch import cli, inference_flags
 
 if TYPE_CHECKING:  # imported late
     from launch.server.generation import Served
@@ -46,10 +46,8 @@ def define_flags() -> None:
     flags.DEFINE_string("api_key", None, "What clients must send as their API key; none unless given.")
     flags.DEFINE_integer("slots", 32, "How many texts each model writes at once.", 1)
     flags.DEFINE_integer("queue", 256, "How many more may wait; beyond that a client is told to come again (429).", 0)
-    flags.DEFINE_list(
-        "tools", "none", "What answers calls here: python, search, both, none; auto: what the model learnt."
-    )
-    flags.DEFINE_string("search", None, "What is searched: a source of documents (data_pipeline/sources.py).")
+    inference_flags.define_tools("none")
+    inference_flags.define_quantization()
     flags.DEFINE_integer("grace", 30, "Seconds that running requests may take to finish when the server is stopped.", 0)
 
 
@@ -111,11 +109,16 @@ def load(name: str, folder: Path, options: flags.FlagValues) -> "Served":
     names = " and ".join(tool.name for tool in toolbox.tools) if toolbox else "no tools"
     what = "" if options.tools == ["none"] else f", with {names}"
     print(f"{name}: {folder} at step {talker.step}{what}", flush=True)
-    served = serve_model(name, talker.model, talker.tokenizer, options.slots, options.queue)
+    model = inference_flags.quantized(talker.model)
+    served = serve_model(
+        name, model, talker.tokenizer, options.slots, options.queue, quantize_cache=options.quantize_cache
+    )
     return replace(served, style=talker.style, toolbox=toolbox)
 
 
-def serve_model(name: str, model: "Transformer", tokenizer: Tokenizer, slots: int, waiting: int) -> "Served":
+def serve_model(
+    name: str, model: "Transformer", tokenizer: Tokenizer, slots: int, waiting: int, *, quantize_cache: bool = False
+) -> "Served":
     """A model in an engine, and the engine in a thread."""
     from launch.server.engine_thread import EngineThread
     from launch.server.generation import Served
@@ -123,7 +126,9 @@ def serve_model(name: str, model: "Transformer", tokenizer: Tokenizer, slots: in
     from lm.inference.prompt_scores import prompt_scores
 
     symbols = tokenizer.vocab_size
-    engine = Engine(model, slots=slots, symbols=symbols, token_bytes=tokenizer.token_bytes)
+    engine = Engine(
+        model, slots=slots, symbols=symbols, token_bytes=tokenizer.token_bytes, quantize_cache=quantize_cache
+    )
     score = partial(prompt_scores, model, symbols=symbols)
     return Served(name, tokenizer, EngineThread(engine, slots + waiting), model.config.context_length, score)
 

@@ -123,7 +123,7 @@ FRAMES = (
     "I want to {deed}. What should I do?",
     "What is the best way to {deed}?",
     "Can you tell me how to {deed}?",
-    "I would like to {deed}. How is that done?",  # held out
+    "How do I {deed}?",  # held out
 )
 FRAMES_HELD_OUT = 1
 NO = (

@@ -1,5 +1,6 @@
 """What the model should look up: rare facts through the search tool, often told ones from memory (map row 15).
 
+The user says which: a model of this size cannot tell what it knows. (Whether it can be taught to is what probing is for.)
 A conversation with a call holds what `search` really answered, and is made only where the answer stands in it.
 """
 
@@ -21,6 +22,7 @@ Search = Callable[[str], str]
 """A query's answer: the text of what was found."""
 
 WORDINGS_EACH = 3  # in which a fact is asked
+LOOK_UP = " Look it up."
 
 
 def library(config: SchoolConfig, world: World) -> list[Document]:
@@ -86,7 +88,11 @@ def questions(config: SchoolConfig, world: World) -> list[Question]:
         "unknown": [fact for person in people.unknown for fact in person.facts],
     }
     return [
-        fact_question(kind, fact, rng.choice(ASK[fact.attribute][-ASK_HELD_OUT:]))
+        fact_question(
+            kind,
+            fact,
+            rng.choice(ASK[fact.attribute][-ASK_HELD_OUT:]) + (LOOK_UP if kind in ("rare", "unknown") else ""),
+        )
         for kind, facts in groups.items()
         for fact in facts
     ]

@@ -32,7 +32,7 @@ def get_config() -> Experiment:
         data=ConversationsConfig(sources=("school", "documents:school")),
         optimizer=OptimizerConfig(
             name="normuon",
-            learning_rate=2e-3,
+            learning_rate=4e-3,
             warmup_steps=20,
             schedule="wsd",
             decay_fraction=0.5,
