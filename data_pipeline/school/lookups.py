@@ -72,6 +72,7 @@ def conversations(config: SchoolConfig, world: World, search: Search) -> Iterato
                 wording = _wording(ASK[fact.attribute], number, fact, held_out=held_out)
                 reply: tuple[Part, ...] = (Text(answer(fact)),)
                 if fact in found:
+                    wording += LOOK_UP
                     reply = (ToolCall("search", {"query": query(fact)}), ToolResult(found[fact]), *reply)
                 id = f"school:{split}search/{fact.subject}/{fact.attribute}/{number}"
                 yield example(id, (said("user", wording.format(N=fact.subject)),), reply, held_out=held_out)
