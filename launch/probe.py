@@ -26,7 +26,7 @@ def define_flags() -> None:
     flags.DEFINE_string("workdir", None, "The folder of a finetuned run.")
     flags.DEFINE_string("out", None, "The folder for what is found.")
     flags.DEFINE_string("questions", None, "A JSONL file; else the school's questions.")
-    flags.DEFINE_integer("strangers", 400, "Never-told people that the school's questions ask about.", lower_bound=0)
+    flags.DEFINE_integer("strangers", 1200, "Never-told people that the school's questions ask about.", lower_bound=0)
     flags.DEFINE_integer("samples", 8, "Answers to each question.", lower_bound=1)
     flags.DEFINE_integer("known_at_least", 6, "So many right answers or more: known.")
     flags.DEFINE_integer("unknown_at_most", 1, "So many right answers or fewer: unknown.")

@@ -17,10 +17,10 @@ SOURCES = ("school:facts", "school:follow_ups", "documents:school")
 def get_config() -> Experiment:
     """The finetuning without refusals."""
     config = tiny.get_config()
-    config.steps = 500
+    config.steps = 300
     config.data = ConversationsConfig(sources=SOURCES)
     config.evaluate = EvaluateConfig(every=0)
     config.sample = SampleConfig(every=0, prompts=("Where was Orson Kovats born?",), temperature=0.0)
-    config.questions = QuestionsConfig(topics=("facts",), count=200, tokens=48)
+    config.questions = QuestionsConfig(topics=("facts",), count=150, tokens=32)
     config.checkpoint = CheckpointConfig(every=0, keep_last=1)
     return config
