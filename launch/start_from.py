@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from data_pipeline.conversations import ConversationsConfig
 from data_pipeline.errors import UserError
 from data_pipeline.locked import locked
 from data_pipeline.tokenizer import Tokenizer, Vocabulary, find_tokenizer, load_tokenizer
@@ -73,7 +74,8 @@ def make_start(base: Path, experiment: Experiment, tokenizer: Tokenizer) -> Star
             f"the tokenizer is not the one that the model in {base} knows: leave data.tokenizer out, or set "
             f"--config.data.tokenizer={base / 'tokenizer'}"
         )
-    if not read_documents(values) or (base / CONVERTED).exists():
+    reads_turns = isinstance(experiment.data, ConversationsConfig)
+    if not reads_turns or not read_documents(values) or (base / CONVERTED).exists():
         return Start(base / "checkpoints", there, tuple(added))
     # A base model of ours has seen none of the protocol's tokens but this one.
     unseen = set(tokenizer.special_tokens.values()) - {tokenizer.document_start}

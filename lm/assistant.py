@@ -106,7 +106,10 @@ def interjection(tokenizer: Tokenizer, toolbox: Toolbox) -> Interjection | None:
 
 def read_reply(tokenizer: Tokenizer, completion: Completion) -> Reply:
     """What the engine wrote, as parts."""
-    return Reply(parse_parts(tokenizer, completion.content), completion)
+    # A call that was one too many ends the turn, and is whole all the same.
+    ended_by_call = completion.stopped_by is not None and completion.stopped_by == call_end(tokenizer)
+    tokens = completion.written.tokens if ended_by_call else completion.content
+    return Reply(parse_parts(tokenizer, tokens), completion)
 
 
 def replies(engine: Engine, tokenizer: Tokenizer, requests: Sequence[Request]) -> list[list[Reply]]:
