@@ -132,7 +132,7 @@ def step_line(record: dict[str, Any], total_steps: int, seconds_left: float) -> 
 
 
 def topic_lines(record: dict[str, Any]) -> Iterator[str]:
-    """A line for each topic among metrics named TOPIC.KIND.MEASURE, all shares: `facts: asked 81% right; told 8% right, 2% called`.
+    """A line for each topic of metrics (all shares) named TOPIC.KIND.MEASURE: `facts: asked 81% right; told 8% right, 2% called`.
 
     The first measure of a kind is always told, the others where they are not 0.
     """

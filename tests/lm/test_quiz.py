@@ -1,6 +1,6 @@
 """What a quiz says of replies, counted by hand; and asked of a real engine."""
 
-import functools
+from types import SimpleNamespace
 
 import pytest
 from scripted import a_tokenizer, scripted
@@ -20,7 +20,6 @@ SCHOOL = SchoolConfig(people=20, arithmetic_documents=50)
 REFUSES = "I do not know."
 
 
-@functools.cache
 def ask(kind: str = "told", **more) -> Question:
     return Question("q", (said("user", "What is 2 plus 3?"),), kind, **more)
 
@@ -81,7 +80,7 @@ def test_well_formed_is_over_all_groups(monkeypatch):
     monkeypatch.setattr(quiz, "request", lambda *_, **__: None)
     script = [reply("It is 5."), reply("It is 5", reason=LENGTH), reply(BrokenCall("", "")), reply(REFUSES)]
     monkeypatch.setattr(quiz, "replies", lambda *_: [[each] for each in script])
-    found = make_quiz(QuestionsConfig(("problems:python",)), SCHOOL, type("T", (), {"vocab_size": 9}), None)(None)
+    found = make_quiz(QuestionsConfig(("problems:python",)), SCHOOL, SimpleNamespace(vocab_size=9), None)(None)
     assert found == {
         "well_formed": 2 / 4,
         "problems.sum.right": pytest.approx(2 / 3),
