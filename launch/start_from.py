@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from data_pipeline.conversations import ConversationsConfig
 from data_pipeline.errors import UserError
 from data_pipeline.locked import locked
@@ -29,7 +31,7 @@ FREE = ("init_std", "param_dtype", "compute_dtype", "layer_loop", "remat", "atte
 def find_base(start_from: str, cache: Path) -> Path:
     """The folder that `start_from` means. An experiment file is trained first, unless that was done before.
 
-    Raises `UserError` when that training fails.
+    Raises `UserError` when that training fails, or would have to be started in a run of several processes.
     """
     if not start_from.partition(":")[0].endswith(".py"):
         return Path(start_from).expanduser()
@@ -40,6 +42,12 @@ def find_base(start_from: str, cache: Path) -> Path:
     folder = cache / "runs" / f"{Path(start_from.partition(':')[0]).parent.name}-{key}"
     done = folder / "done"
     if not done.exists():
+        # A cluster's variables would make the training that is started here wait for others, and these hold the devices.
+        if jax.distributed.is_initialized():
+            raise UserError(
+                f"{start_from} is not trained yet, and that is done by a process alone: train it with launch.train "
+                "first, and give its folder as --config.start_from"
+            )
         print(f"{start_from} is not trained yet: training it first, in {folder}", flush=True)
         with locked(folder.with_name(f"{folder.name}.lock")):
             if not done.exists():

@@ -46,8 +46,8 @@ def losses(workdir: Path) -> list[tuple[int, float, float]]:
     return [(r["step"], r["loss"], r["gradient_norm"]) for r in records]
 
 
-def validations(workdir: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (workdir / "evaluations.jsonl").read_text().splitlines()]
+def validations(workdir: Path) -> list[tuple[float, ...]]:
+    return [tuple(json.loads(line).values()) for line in (workdir / "evaluations.jsonl").read_text().splitlines()]
 
 
 @pytest.fixture(scope="module")
