@@ -18,7 +18,7 @@ from data_pipeline.errors import UserError
 from data_pipeline.locked import locked
 from data_pipeline.tokenizer import Tokenizer, Vocabulary, find_tokenizer, load_tokenizer
 from launch import config
-from launch.workdir import HARDWARE, differences, model_config, read_config, read_documents
+from launch.workdir import HARDWARE, differences, lora_config, model_config, read_config, read_documents
 from lm.experiment import Experiment, check_experiment
 from lm.model.config import ModelConfig
 from lm.stage import Start
@@ -82,12 +82,13 @@ def make_start(base: Path, experiment: Experiment, tokenizer: Tokenizer) -> Star
             f"the tokenizer is not the one that the model in {base} knows: leave data.tokenizer out, or set "
             f"--config.data.tokenizer={base / 'tokenizer'}"
         )
+    lora = lora_config(values)
     reads_turns = isinstance(experiment.data, ConversationsConfig)
     if not reads_turns or not read_documents(values) or (base / CONVERTED).exists():
-        return Start(base / "checkpoints", there, tuple(added))
+        return Start(base / "checkpoints", there, tuple(added), lora)
     # A base model of ours has seen none of the protocol's tokens but this one.
     unseen = set(tokenizer.special_tokens.values()) - {tokenizer.document_start}
-    return Start(base / "checkpoints", there, tuple(sorted(unseen | set(added))))
+    return Start(base / "checkpoints", there, tuple(sorted(unseen | set(added))), lora)
 
 
 def tokenizer_in(folder: Path) -> Tokenizer:

@@ -203,7 +203,7 @@ def memory(config: Experiment, hardware: Hardware) -> Memory:
     mesh = absent_mesh(config.mesh, hardware)
     rows = rows_at_a_time(config, dict(mesh.shape))
     state = abstract_state(config, make_optimizer(config.optimizer, config.steps), mesh)  # type: ignore[arg-type]
-    parameters, optimizer = _local_bytes(state.model), _local_bytes(state.optimizer)
+    parameters, optimizer = _local_bytes(state.base or state.model), _local_bytes(state.optimizer)
 
     model = _share_of_model(config.model, mesh.shape["tensor"], hardware.chip)
     chunk, z_loss = min(config.objective.chunk, model.context_length), config.objective.z_loss

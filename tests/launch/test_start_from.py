@@ -16,6 +16,7 @@ from data_pipeline.special_tokens import SPECIAL_TOKENS
 from data_pipeline.tokenizer_json import from_byte_level
 from launch import start_from
 from launch.start_from import find_base, make_start, tokenizer_in
+from launch.workdir import load_model
 from lm.checkpoint import save_parameters
 from lm.experiment import Experiment
 from lm.model.transformer import Transformer
@@ -148,6 +149,8 @@ def test_the_protocols_tokens_are_new_to_a_base_model(folder, first):
             "holds another model (model.width: 32 there, 64 here): set --config.model.width=32",
         ),
         (["--config.model.vocab_size=500"], "symbols, the protocol's among them, and model.vocab_size is 500"),
+        (["--config.lora.rank=-1"], "lora.rank=-1: must not be negative"),
+        (["--config.lora.rank=2", "--config.lora.targets=('querry',)"], "lora.targets names 'querry'"),
         (["--config.start_from=no/run"], "no/run"),
         (["--config.start_from=experiments/pretrain/tinny.py"], "did you mean experiments/pretrain/tiny.py?"),
         (["--config.start_from="], "there is no run to start from"),
@@ -161,6 +164,37 @@ def test_mistakes(folder, first, tmp_path, changes, told):
     (line,) = errors(output)
     assert told in line
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+# --- adapters
+
+
+def test_adapters_are_trained_kept_and_merged(folder, first, tmp_path):
+    """Written with, and given out as one model, whose tensors are those that `load_model` has."""
+    numpy_files = pytest.importorskip("safetensors.numpy", reason='needs pip install "trivium[convert]"')
+    train(folder, "adapters", str(base_of(folder)), "--config.lora.rank=2", "--config.optimizer.weight_decay=0.0")
+    workdir = folder / "adapters"
+    kept = sum(path.stat().st_size for path in (workdir / "checkpoints" / "3").rglob("*") if path.is_file())
+    whole = sum(path.stat().st_size for path in (folder / "first" / "checkpoints" / "3").rglob("*") if path.is_file())
+    assert kept < whole / 2
+    code, output = run("launch.generate", f"--workdir={workdir}", "--prompt=a", "--tokens=3", log=tmp_path / "log")
+    assert code == 0, output
+    assert "at step 3" in output
+    code, output = run("launch.convert", f"--workdir={workdir}", f"--to={tmp_path / 'out'}", log=tmp_path / "log")
+    assert code == 0, output
+    tensors = numpy_files.load_file(tmp_path / "out" / "model.safetensors")
+    model, _, step = load_model(workdir)
+    assert step == 3
+    np.testing.assert_array_equal(tensors["model.embed_tokens.weight"], model.token_embedding)
+    found = tensors["model.layers.0.mlp.down_proj.weight"].T
+    np.testing.assert_array_equal(found, model.blocks.mlp.down.kernel[0])
+    base = load_model(base_of(folder))[0]
+    assert not np.array_equal(found, base.blocks.mlp.down.kernel[0])
+    assert sorted(path.name for path in (tmp_path / "out").iterdir() if path.is_dir()) == []
+    output = train(folder, "on", str(workdir), "--config.optimizer.learning_rate=1e-12")
+    assert f"starting from {workdir} at step 3" in output
+    continued = load_model(folder / "on")[0]
+    np.testing.assert_allclose(continued.token_embedding, model.token_embedding, atol=1e-6)
 
 
 # --- from a release without the protocol's tokens

@@ -12,6 +12,7 @@ from tiny_models import build
 from lm import sharding
 from lm.checkpoint import save_parameters
 from lm.experiment import CheckpointConfig, EvaluateConfig, Experiment
+from lm.lora import LoraConfig
 from lm.metrics import read_json_lines
 from lm.model.config import ModelConfig
 from lm.objectives.next_token import NextTokenConfig, next_token
@@ -118,8 +119,12 @@ def test_so_do_normuon_value_embeddings_and_residual_scalars(eight_devices):
     agree("scalars", "normuon", MeshConfig(data=2, fsdp=2, tensor=2), eight_devices)
 
 
-def test_so_does_finetuning_from_a_checkpoint_with_new_tokens(eight_devices, tmp_path):
-    """The whole loop: a base model of fewer symbols is read onto the mesh, given rows, and taught sparse labels."""
+@pytest.mark.parametrize("rank", [0, 2])
+def test_so_does_finetuning_from_a_checkpoint_with_new_tokens(eight_devices, tmp_path, rank):
+    """The whole loop: a base model of fewer symbols is read onto the mesh, given rows, and taught sparse labels.
+
+    With adapters of some rank, or without.
+    """
     model = replace(MODELS["llama"], tied_head=False)
     base = replace(model, vocab_size=56)
     save_parameters(tmp_path / "base", jax.tree.map(np.asarray, build(base)))
@@ -139,6 +144,7 @@ def test_so_does_finetuning_from_a_checkpoint_with_new_tokens(eight_devices, tmp
         steps=4,
         batch_size=16,
         model=model,
+        lora=LoraConfig(rank),
         optimizer=OptimizerConfig(learning_rate=1e-2, warmup_steps=1),
         evaluate=EvaluateConfig(every=0),
         checkpoint=CheckpointConfig(every=0),
