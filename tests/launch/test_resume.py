@@ -30,15 +30,9 @@ SHARED = (
     "--config.data.school.arithmetic_documents=50",
 )
 SMALL = ("--config=experiments/pretrain/tiny.py", "--config.model.context_length=64", *SHARED)
-# Of conversations, few fit a shorter context. Its questions are asked with tools.
-SMALL_FINETUNING = (
-    "--config=experiments/sft/tiny.py",
-    "--config.model.context_length=128",
-    "--config.questions.topics=('search',)",
-    "--config.questions.count=2",
-    "--config.questions.tokens=8",
-    *SHARED,
-)
+# Of conversations, few fit a shorter context.
+SMALL_FINETUNING = ("--config=experiments/sft/tiny.py", "--config.model.context_length=128", *SHARED)
+ASKED = ("--config.questions.topics=('search',)", "--config.questions.count=2", "--config.questions.tokens=8")
 
 
 def losses(workdir: Path) -> list[tuple[int, float, float]]:
@@ -57,7 +51,11 @@ def folder(tmp_path_factory):
 
 def train(folder: Path, name: str, stage: str = "pretraining"):
     """Begin a run, or go on with it. Finetuning starts from a copy of the whole run of pretraining."""
-    small = SMALL if stage == "pretraining" else (*SMALL_FINETUNING, f"--config.start_from={folder / f'{name}-base'}")
+    small = (
+        SMALL
+        if stage == "pretraining"
+        else (*SMALL_FINETUNING, *ASKED, f"--config.start_from={folder / f'{name}-base'}")
+    )
     arguments = (*small, f"--workdir={folder / name}", f"--cache={folder / 'cache'}")
     return start("launch.train", *arguments, log=folder / f"{name}.log")
 

@@ -27,6 +27,7 @@ QUICK = (
     "--config.optimizer.name=adamw",
     "--config.optimizer.warmup_steps=1",
     "--config.model.layers=1",
+    "--config.model.activation=swiglu",
     "--config.questions.topics=()",
     "--config.data.sources=('school:identity',)",
 )
@@ -45,6 +46,7 @@ def get_config(variant="good"):
     config.evaluate.batches = 1
     model = config.model
     model.vocab_size, model.context_length, model.layers, model.width = 512, 64, 1, 32
+    model.activation = "swiglu"
     model.heads, model.kv_heads, model.mlp_width = 2, 2, 64
     return config
 """
