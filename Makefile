@@ -1,4 +1,4 @@
-# make course   the whole tiny course: set up, prepare data, train, report (runs/course/report.html), let it write
+# make course   the whole tiny course: set up, prepare data, pretrain, let it write, finetune, report (runs/*/report.html)
 # make test     set up, run the tests
 # make parity   the model and the optimizers against PyTorch and transformers (installed where that brings no CUDA)
 # make lint     ruff and mypy
@@ -14,6 +14,8 @@ course: setup
 	$(RUN) -m launch.report --workdir=runs/course
 	$(RUN) -m launch.generate --workdir=runs/course --prompt="Bruno Lockwood works as a" --samples=3
 	$(RUN) -m launch.generate --workdir=runs/course --prompt="Orson Kovats was born in the city of" --samples=3
+	$(RUN) -m launch.train --config=experiments/sft/tiny.py --workdir=runs/assistant --config.start_from=runs/course
+	$(RUN) -m launch.report --workdir=runs/assistant
 
 test: setup
 	$(RUN) -m pytest -n 2 --dist loadfile -rs

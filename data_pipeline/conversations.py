@@ -18,7 +18,7 @@ from data_pipeline.conversation import Conversation, Turn
 from data_pipeline.errors import UserError
 from data_pipeline.marks import find_marks
 from data_pipeline.packing import Records
-from data_pipeline.prepare import cache_key, set_aside_note
+from data_pipeline.prepare import cache_key, set_aside_note, tokenized
 from data_pipeline.protocol import render
 from data_pipeline.repeats import repeated
 from data_pipeline.school import worked_examples
@@ -29,6 +29,7 @@ from data_pipeline.shards import TokenizedRecords, write_shards
 from data_pipeline.sources import PARAGRAPHS, SOURCES, source_fingerprint
 from data_pipeline.tokenizer import Tokenizer, load_tokenizer
 
+DOCUMENTS = "documents:"
 VERSION = 1  # of the readers and the protocol: another one prepares everything again
 
 
@@ -39,7 +40,8 @@ class ConversationsConfig:
     sources: tuple[str, ...] = ("school",)
     """school (its mixture of topics), school:TOPIC, tfds:NAME, or files: a path or a glob of JSONL or JSON, also .gz and .zst.
 
-    Rows may be OpenAI's messages, ShareGPT, Alpaca, OpenAssistant's trees, or a prompt and a response.
+    Rows may be OpenAI's messages, ShareGPT, Alpaca, OpenAssistant's trees, or a prompt and a response. documents:SOURCE reads
+    what pretraining reads, all of it trained, so that what it told is not forgotten meanwhile.
     """
     weights: tuple[float, ...] = ()
     """How often each source is drawn from, row by row; empty: every conversation as often as `repeats` says in an epoch."""
@@ -56,7 +58,7 @@ class ConversationsConfig:
 
 @dataclass(frozen=True)
 class PreparedConversations:
-    """Sources ready to be packed: one entry a source in `train` (with its repeats) and in `validation`, as in `names`."""
+    """Sources ready to be packed: one entry a source in `train` (with its repeats), as in `names`; `validation` has fewer."""
 
     tokenizer: Tokenizer
     names: list[str]
@@ -83,7 +85,12 @@ def check_conversations(config: ConversationsConfig) -> None:
     if len(set(config.sources)) < len(config.sources):
         raise UserError("data.sources names one source twice: use data.weights or data.repeats to read more of it")
     if documents := [name for name in config.sources if name in SOURCES[1:] or name.startswith(PARAGRAPHS)]:
-        raise UserError(f"data.sources: {documents[0]} holds documents and no conversations: finetuning cannot read it")
+        raise UserError(
+            f"data.sources: {documents[0]} holds documents and no conversations: name conversations, and "
+            f"{DOCUMENTS}{documents[0]} beside them to read it again"
+        )
+    if all(name.startswith(DOCUMENTS) for name in config.sources):
+        raise UserError("data.sources holds documents alone: finetuning reads conversations, such as school")
     for name, numbers in (("weights", config.weights), ("repeats", config.repeats)):
         if numbers and len(numbers) != len(config.sources):
             raise UserError(
@@ -116,6 +123,11 @@ def prepare_conversations(
         raise UserError("the tokenizer has no special tokens for turns: add ours to it (with_special_tokens)")
     fingerprints, folders = {}, []
     for source in config.sources:
+        if source.startswith(DOCUMENTS):
+            name = source.removeprefix(DOCUMENTS)
+            fingerprints[source] = source_fingerprint(name, school=config.school)
+            folders.append(tokenized(name, config.school, tokenizer, config.held_out, cache))
+            continue
         fingerprint = _fingerprint(source, config.school)
         fingerprints[source] = cache_key(fingerprint, context_length, config.too_long, VERSION)
         folder = cache / "conversations" / cache_key(fingerprints[source], tokenizer.fingerprint, config.held_out)
@@ -150,7 +162,11 @@ def prepare_conversations(
             repeated(records, (often,), name) if often > 1 and len(records) else records
             for records, often, name in zip(read, times, config.sources, strict=True)
         ],
-        [TokenizedRecords(folder, "validation") for folder in folders],
+        [
+            TokenizedRecords(folder, "validation")
+            for folder, name in zip(folders, config.sources, strict=True)
+            if not name.startswith(DOCUMENTS)  # what is measured is the assistant
+        ],
         {**fingerprints, "the tokenizer": tokenizer.fingerprint},
     )
 

@@ -92,20 +92,7 @@ def prepare(config: DocumentsConfig, vocab_size: int, cache: Path) -> PreparedDo
             f"the tokenizer {config.tokenizer} has {tokenizer.vocab_size} symbols and model.vocab_size is {vocab_size}: "
             f"set model.vocab_size to {tokenizer.vocab_size} or more"
         )
-    folders = []
-    for source, fingerprint in zip(config.sources, fingerprints, strict=True):
-        folder = cache / "documents" / cache_key(fingerprint, tokenizer.fingerprint, config.held_out)
-        set_aside = SetAside(folder / "set_aside.jsonl")
-        manifest = tokenize_documents(
-            read_documents(source, school=config.school, set_aside=set_aside),
-            tokenizer,
-            folder,
-            held_out=config.held_out,
-            source=fingerprint,  # not the name: the same files may be found by another path
-            set_aside=set_aside,
-        )
-        print(_described(source, manifest, set_aside), flush=True)
-        folders.append(folder)
+    folders = [tokenized(source, config.school, tokenizer, config.held_out, cache) for source in config.sources]
     return PreparedDocuments(
         tokenizer,
         list(config.sources),
@@ -113,6 +100,23 @@ def prepare(config: DocumentsConfig, vocab_size: int, cache: Path) -> PreparedDo
         [TokenizedRecords(folder, "validation") for folder in folders],
         {**dict(zip(config.sources, fingerprints, strict=True)), "the tokenizer": tokenizer.fingerprint},
     )
+
+
+def tokenized(source: str, school: SchoolConfig, tokenizer: Tokenizer, held_out: float, cache: Path) -> Path:
+    """The folder of a source's documents in tokens, made if it is not there yet."""
+    fingerprint = source_fingerprint(source, school=school)
+    folder = cache / "documents" / cache_key(fingerprint, tokenizer.fingerprint, held_out)
+    set_aside = SetAside(folder / "set_aside.jsonl")
+    manifest = tokenize_documents(
+        read_documents(source, school=school, set_aside=set_aside),
+        tokenizer,
+        folder,
+        held_out=held_out,
+        source=fingerprint,  # not the name: the same files may be found by another path
+        set_aside=set_aside,
+    )
+    print(_described(source, manifest, set_aside), flush=True)
+    return folder
 
 
 def _tokenizer(config: DocumentsConfig, fingerprints: list[str], vocab_size: int, cache: Path) -> Tokenizer:

@@ -28,7 +28,7 @@ from data_pipeline.conversation import Turn, said
 from data_pipeline.errors import UserError
 from data_pipeline.protocol import Prompt
 from data_pipeline.tokenizer import Tokenizer
-from launch import cli
+from launch import cli, inference_flags
 from launch.server.deltas import TextDeltas
 from launch.tokenize import render, visible_character, wants_color
 
@@ -69,8 +69,8 @@ def define_flags() -> None:
     flags.DEFINE_string("workdir", None, "The folder of the run whose model answers.")
     flags.DEFINE_integer("step", None, "Which checkpoint of the run; the newest unless given.")
     flags.DEFINE_string("system", "", "What the assistant is told before everything else.")
-    flags.DEFINE_float("temperature", 0.8, "Below 1: safer words; above: wilder; 0: always the most likely.")
-    flags.DEFINE_float("top_p", 1.0, "Choose among the fewest tokens that together have this probability.")
+    inference_flags.define_sampling()
+    inference_flags.define_quantization()
     flags.DEFINE_integer("tokens", 256, "How many tokens at most, of each answer.", lower_bound=1)
     # Counted up with every answer, and to stay below 2^32.
     flags.DEFINE_integer("seed", 0, "The same seed gives the same answers.", lower_bound=0, upper_bound=2**31)
@@ -84,13 +84,17 @@ def main(_: list[str]) -> None:
 
     from launch.workdir import load_model
     from lm.inference.engine import Engine
-    from lm.inference.sampling import Sampling, check_sampling
 
-    sampling = Sampling(temperature=options.temperature, top_p=options.top_p)
-    check_sampling(sampling)
+    sampling = inference_flags.sampling()
     cli.remember_compilations(Path(cli.CACHE))
     model, tokenizer, step = load_model(Path(options.workdir).expanduser(), options.step)
-    engine = Engine(model, slots=1, symbols=tokenizer.vocab_size, token_bytes=tokenizer.token_bytes)
+    engine = Engine(
+        inference_flags.quantized(model),
+        slots=1,
+        symbols=tokenizer.vocab_size,
+        token_bytes=tokenizer.token_bytes,
+        quantize_cache=options.quantize_cache,
+    )
     context = model.config.context_length
     chat = Chat(engine, tokenizer, context, options.tokens, options.seed, sampling, options.system)
     kind = "a base model, which goes on with a dialogue" if is_base(tokenizer) else "an assistant"

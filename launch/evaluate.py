@@ -23,7 +23,7 @@ from ml_collections import config_flags
 
 from data_pipeline.errors import UserError
 from data_pipeline.set_aside import SetAside
-from launch import cli
+from launch import cli, inference_flags
 from launch.config import check_overrides, check_types
 from lm.evaluation.task import Task, check_task
 
@@ -38,6 +38,7 @@ def define_flags() -> None:
     )
     flags.DEFINE_string("workdir", None, "The folder of the run whose model is asked.")
     flags.DEFINE_integer("step", None, "Which checkpoint of the run; the newest unless given.")
+    inference_flags.define_quantization()
     flags.DEFINE_list("lm_eval_tasks", [], "Tasks of EleutherAI's harness, in place of --config.")
     flags.DEFINE_string("lm_eval_include", None, "A folder with more of its tasks (YAML files).")
     flags.DEFINE_integer("lm_eval_limit", None, "Only the first so many examples of each.")
@@ -55,19 +56,29 @@ def main(_: list[str]) -> None:
     task = options.config
     if task is not None:
         check(task)
+        if options.quantize_cache and task.kind != "generate":
+            raise UserError(f"--quantize_cache: a {task.kind} task writes nothing, so it has no cache: leave it out")
 
     from launch.workdir import load_model
 
     cli.remember_compilations(Path(cli.CACHE))
     workdir = Path(options.workdir).expanduser()
     model, tokenizer, step = load_model(workdir, options.step)
+    model = inference_flags.quantized(model)
     folder = workdir / "evaluation"
     folder.mkdir(exist_ok=True)
     if options.lm_eval_tasks:
         from launch.lm_eval_adapter import run_harness
 
         run_harness(
-            model, tokenizer, step, folder, options.lm_eval_tasks, options.lm_eval_include, options.lm_eval_limit
+            model,
+            tokenizer,
+            step,
+            folder,
+            options.lm_eval_tasks,
+            options.lm_eval_include,
+            options.lm_eval_limit,
+            quantize_cache=options.quantize_cache,
         )
         return
 
@@ -77,9 +88,11 @@ def main(_: list[str]) -> None:
 
     set_aside = SetAside(folder / f"{task.name}.set_aside.jsonl")
     with tqdm(desc=task.name, unit=" texts", delay=1) as bar:
-        evaluation = evaluate(task, model, tokenizer, set_aside, bar.update)
+        evaluation = evaluate(task, model, tokenizer, set_aside, bar.update, quantize_cache=options.quantize_cache)
     write_json_lines(folder / f"{task.name}.jsonl", evaluation.records)
-    lines = [{"task": task.name, "step": step, **asdict(estimate)} for estimate in evaluation.estimates]
+    held = {"quantize": options.quantize} if options.quantize else {}
+    held |= {"quantize_cache": True} if options.quantize_cache else {}
+    lines = [{"task": task.name, "step": step, **held, **asdict(estimate)} for estimate in evaluation.estimates]
     with (folder / "results.jsonl").open("a") as file:
         file.writelines(json.dumps(line) + "\n" for line in lines)
     print(f"\n{task.name}, {workdir} at step {step}\n{report(evaluation)}")

@@ -19,7 +19,7 @@ from absl import flags
 from data_pipeline.errors import UserError
 from data_pipeline.protocol import document_ends
 from data_pipeline.tokenizer import Tokenizer
-from launch import cli
+from launch import cli, inference_flags
 from launch.server.deltas import TextDeltas
 
 if TYPE_CHECKING:  # JAX is imported late
@@ -34,11 +34,8 @@ def define_flags() -> None:
     flags.DEFINE_string("prompt", "", "The beginning of the text; the start of a document unless given.")
     flags.DEFINE_integer("samples", 1, "How many texts.")
     flags.DEFINE_integer("tokens", 100, "How many tokens at most, of each text.")
-    flags.DEFINE_float("temperature", 0.8, "Below 1: safer words; above: wilder; 0: always the most likely.")
-    flags.DEFINE_integer("top_k", 0, "Choose among the k most likely tokens only; 0: among all.")
-    flags.DEFINE_float("top_p", 1.0, "Choose among the fewest tokens that together have this probability.")
-    flags.DEFINE_float("min_p", 0.0, "Choose among tokens at least this likely relative to the likeliest only.")
-    flags.DEFINE_float("repetition_penalty", 1.0, "Above 1: what was there already becomes less likely.")
+    inference_flags.define_sampling()
+    inference_flags.define_quantization()
     flags.DEFINE_multi_string("stop", [], "End before this text; may be given several times.")
     flags.DEFINE_integer(
         "top", 0, "Write nothing; show the so many likeliest next tokens at every place of the prompt."
@@ -62,18 +59,22 @@ def main(_: list[str]) -> None:
     from lm.inference.engine import Engine
     from lm.inference.generate import generate
     from lm.inference.requests import Request
-    from lm.inference.sampling import Sampling, check_sampling
 
-    sampling = Sampling(**{name: getattr(options, name) for name in Sampling.__dataclass_fields__})
-    check_sampling(sampling)
+    sampling = inference_flags.sampling()
     cli.remember_compilations(Path(cli.CACHE))
     model, tokenizer, step = load_model(Path(options.workdir).expanduser(), options.step)
+    model = inference_flags.quantized(model)
     print(f"{options.workdir} at step {step}, seed {options.seed}", file=sys.stderr)
     prompt = [tokenizer.document_start, *tokenizer.encode(options.prompt)]
     if options.top:
         print(predictions(model, tokenizer, prompt, options.top))
         return
-    engine = Engine(model, symbols=tokenizer.vocab_size, token_bytes=tokenizer.token_bytes)
+    engine = Engine(
+        model,
+        symbols=tokenizer.vocab_size,
+        token_bytes=tokenizer.token_bytes,
+        quantize_cache=options.quantize_cache,
+    )
     request = Request(
         tuple(prompt),
         options.tokens,

@@ -41,9 +41,10 @@ SAMPLING = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
 class HarnessModel(TemplateLM):
     """A model of ours as the harness sees one: texts in, log-probabilities (nats) or texts out."""
 
-    def __init__(self, model: Transformer, text_tokenizer: Tokenizer) -> None:
+    def __init__(self, model: Transformer, text_tokenizer: Tokenizer, *, quantize_cache: bool = False) -> None:
         super().__init__()
         self.model = model
+        self.quantize_cache = quantize_cache
         self.text_tokenizer = text_tokenizer  # `tokenizer` is the harness's name for one of transformers'
         self.shortened: Counter[str] = Counter()  # texts that lost their beginning, by what was asked
 
@@ -87,7 +88,12 @@ class HarnessModel(TemplateLM):
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:  # noqa: ARG002
         """Texts up to the first of the stop strings, the end of the document, or `max_gen_toks`."""
         asked = [self._request(request.args[0], request.args[1], number) for number, request in enumerate(requests)]
-        engine = Engine(self.model, symbols=self.text_tokenizer.vocab_size, token_bytes=self.text_tokenizer.token_bytes)
+        engine = Engine(
+            self.model,
+            symbols=self.text_tokenizer.vocab_size,
+            token_bytes=self.text_tokenizer.token_bytes,
+            quantize_cache=self.quantize_cache,
+        )
         return [
             completion_text(completions[0], self.text_tokenizer, request.stop_strings)
             for request, completions in zip(asked, generate(engine, asked), strict=True)
@@ -120,6 +126,8 @@ def run_harness(
     tasks: list[str],
     include: str | None,
     limit: int | None,
+    *,
+    quantize_cache: bool = False,
 ) -> None:
     """Let the harness ask, print its table, and write what it logged to FOLDER/lm_eval.json and lm_eval-TASK.jsonl.
 
@@ -130,7 +138,7 @@ def run_harness(
     manager = TaskManager(include_path=include)
     if unknown := [name for name in tasks if not manager.match_tasks([name])]:
         raise UserError(f"the harness knows no task {', '.join(unknown)}: check --lm_eval_tasks and --lm_eval_include")
-    ours = HarnessModel(model, tokenizer)
+    ours = HarnessModel(model, tokenizer, quantize_cache=quantize_cache)
     results = simple_evaluate(model=ours, tasks=tasks, task_manager=manager, limit=limit)
     assert results is not None  # only other processes than the first get None
     print(f"\nstep {step}\n{make_table(results)}")

@@ -64,12 +64,10 @@ def measure_recall(workdir: Path, config: dict[str, Any]) -> list[dict[str, Any]
     """Ask the newest model for facts of the school, told and never told; a dict of `Recall` for each frequency."""
     from tqdm import tqdm
 
-    from data_pipeline.school.world import SchoolConfig
-    from launch.workdir import load_model
+    from launch.workdir import load_model, school_of
     from lm.recall import school_recall
 
-    values = config["data"]["school"]
-    school = SchoolConfig(**{**values, "frequencies": tuple(values["frequencies"])})
+    school = school_of(config)
     model, tokenizer, _ = load_model(workdir)
     with tqdm(desc="asking for facts", unit=" sentences") as bar:
 
@@ -84,6 +82,8 @@ def measure_recall(workdir: Path, config: dict[str, Any]) -> list[dict[str, Any]
 
 def page(workdir: Path, config: dict[str, Any], steps: list[dict[str, Any]], recall: list[dict[str, Any]]) -> str:
     """The whole page."""
+    from launch.workdir import read_documents
+
     parts = [
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(workdir.name)}</title><style>{STYLE}</style>",
         f"<h1>{html.escape(workdir.name)}</h1>",
@@ -91,7 +91,8 @@ def page(workdir: Path, config: dict[str, Any], steps: list[dict[str, Any]], rec
         "<h2>Loss</h2>",
         _image(workdir / "loss.png", "training and validation loss against steps"),
         "<h2>What it wrote</h2><p class=note>The same prompts and the same random numbers, as training went on.</p>",
-        *_samples(read_json_lines(workdir / "samples.jsonl")),
+        *(_samples if read_documents(config) else _conversations)(read_json_lines(workdir / "samples.jsonl")),
+        *_answers(read_json_lines(workdir / "evaluations.jsonl")[-1:]),
     ]
     if recall:
         parts += [
@@ -157,6 +158,48 @@ def _samples(samples: list[dict[str, Any]]) -> list[str]:
         for s in samples
     ]
     return ["<table><tr><th>step<th>text</tr>", *rows, "</table>"]
+
+
+def _conversations(samples: list[dict[str, Any]]) -> list[str]:
+    """What was asked, and the answers before and after."""
+    steps = sorted({s["step"] for s in samples})
+    if not steps:
+        return []
+    told = {(s["step"], s["prompt"]): s["text"] for s in samples}
+    rows = [
+        f"<tr><td class=text>{html.escape(prompt)}"
+        + "".join(f"<td class=text>{html.escape(told.get((step, prompt), ''))}" for step in (steps[0], steps[-1]))
+        + "</tr>"
+        for prompt in dict.fromkeys(s["prompt"] for s in samples)
+    ]
+    header = f"<tr><th>asked<th>before (step {steps[0]})<th>after (step {steps[-1]})</tr>"
+    return ["<table>", header, *rows, "</table>"]
+
+
+def _answers(evaluations: list[dict[str, Any]]) -> list[str]:
+    """How questions were answered in the last evaluation: metrics named TOPIC.KIND.MEASURE."""
+    groups: dict[str, dict[str, float]] = {}
+    for record in evaluations:
+        for name, value in record.items():
+            if name.count(".") >= 2:
+                group, _, measure = name.rpartition(".")
+                groups.setdefault(group, {})[measure] = value
+    if not groups:
+        return []
+    measures = ("right", "refused", "called")
+    rows = [
+        f"<tr><td>{html.escape(group)}"
+        + "".join(f"<td class=number>{found[m]:.0%}" if m in found else "<td>" for m in measures)
+        for group, found in groups.items()
+    ]
+    return [
+        "<h2>What it answers</h2><p class=note>Questions that training never asked, by topic and kind: the share answered right, "
+        "refused, and answered with a tool. <i>told</i> and <i>rare</i>: finetuning never asked about these people, so that what "
+        "is right comes from documents alone; <i>unknown</i>: no document tells of them.</p>",
+        "<table><tr><th>questions<th>right<th>refused<th>with a tool</tr>",
+        *rows,
+        "</table>",
+    ]
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from absl import flags
 
 from data_pipeline.errors import UserError
 from data_pipeline.tokenizer import Tokenizer
-from launch import cli
+from launch import cli, inference_flags
 
 if TYPE_CHECKING:  # imported late
     from launch.server.generation import Served
@@ -40,6 +40,7 @@ def define_flags() -> None:
     flags.DEFINE_string("api_key", None, "What clients must send as their API key; none unless given.")
     flags.DEFINE_integer("slots", 32, "How many texts each model writes at once.", 1)
     flags.DEFINE_integer("queue", 256, "How many more may wait; beyond that a client is told to come again (429).", 0)
+    inference_flags.define_quantization()
     flags.DEFINE_integer("grace", 30, "Seconds that running requests may take to finish when the server is stopped.", 0)
 
 
@@ -98,10 +99,13 @@ def load(name: str, folder: Path, slots: int, waiting: int) -> "Served":
 
     model, tokenizer, step = load_model(folder)
     print(f"{name}: {folder} at step {step}", flush=True)
-    return serve_model(name, model, tokenizer, slots, waiting)
+    model = inference_flags.quantized(model)
+    return serve_model(name, model, tokenizer, slots, waiting, quantize_cache=flags.FLAGS.quantize_cache)
 
 
-def serve_model(name: str, model: "Transformer", tokenizer: Tokenizer, slots: int, waiting: int) -> "Served":
+def serve_model(
+    name: str, model: "Transformer", tokenizer: Tokenizer, slots: int, waiting: int, *, quantize_cache: bool = False
+) -> "Served":
     """A model in an engine, and the engine in a thread."""
     from launch.server.engine_thread import EngineThread
     from launch.server.generation import Served
@@ -109,7 +113,9 @@ def serve_model(name: str, model: "Transformer", tokenizer: Tokenizer, slots: in
     from lm.inference.prompt_scores import prompt_scores
 
     symbols = tokenizer.vocab_size
-    engine = Engine(model, slots=slots, symbols=symbols, token_bytes=tokenizer.token_bytes)
+    engine = Engine(
+        model, slots=slots, symbols=symbols, token_bytes=tokenizer.token_bytes, quantize_cache=quantize_cache
+    )
     score = partial(prompt_scores, model, symbols=symbols)
     return Served(name, tokenizer, EngineThread(engine, slots + waiting), model.config.context_length, score)
 

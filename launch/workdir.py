@@ -20,6 +20,7 @@ from jax.sharding import SingleDeviceSharding
 from data_pipeline.conversations import PreparedConversations
 from data_pipeline.errors import UserError
 from data_pipeline.prepare import PreparedDocuments
+from data_pipeline.school.world import SchoolConfig
 from data_pipeline.tokenizer import Tokenizer, find_tokenizer, load_tokenizer
 from launch.folder import hold
 from lm import processes
@@ -119,6 +120,12 @@ def read_config(path: Path) -> dict[str, Any]:
 def read_documents(values: dict[str, Any]) -> bool:
     """Whether a run (its config.json) read documents, and not conversations: its model is a base model."""
     return "packing" in values["data"]
+
+
+def school_of(values: dict[str, Any]) -> SchoolConfig:
+    """The school that a run (its config.json) learnt."""
+    school = values["data"]["school"]
+    return SchoolConfig(**{**school, "frequencies": tuple(school["frequencies"])})
 
 
 def model_config(values: dict[str, Any]) -> ModelConfig:

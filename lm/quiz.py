@@ -47,11 +47,16 @@ def make_quiz(
         ]
         answers = iter([reply for (reply,) in replies(engine, tokenizer, asked)])
         metrics: dict[str, float] = {}
+        by_size: dict[str, list[float]] = {}  # of problems, over all kinds
         well_formed = 0
         for name, group in groups.items():
             pairs = [(question, next(answers)) for question in group]
             well_formed += sum(reply.well_formed for _, reply in pairs)
             metrics |= {f"{name}.{key}": value for key, value in shares(pairs).items()}
+            topic = name.rpartition(".")[0]
+            for question, reply in pairs if topic.startswith("problems") else ():
+                by_size.setdefault(f"{topic}.up_to_{question.size}.right", []).append(score(question, reply))
+        metrics |= {name: sum(scores) / len(scores) for name, scores in sorted(by_size.items())}
         return {"well_formed": well_formed / len(asked), **metrics}
 
     return quiz

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from data_pipeline.conversation import Conversation, Text, Turn, said
 from data_pipeline.errors import UserError
-from data_pipeline.school.names import VALUES
+from data_pipeline.school.names import CITIES, FEMALE_NAMES, VALUES
 from data_pipeline.school.question_wordings import ASK, ASK_HELD_OUT, FOLLOW_UP, NOT_KNOWN, PRONOUNS, STRANGER
 from data_pipeline.school.questions import Question, example
 from data_pipeline.school.wordings import WORDINGS, sentence
@@ -129,8 +129,13 @@ def fact_question(kind: str, fact: Fact, wording: str) -> Question:
 
 
 def answer(fact: Fact) -> str:
-    """A sentence with the subject's full name, which facts hang on, in words that documents use of others."""
-    return sentence(WORDINGS[fact.attribute][0], fact.subject, fact.subject, fact.attribute, fact.value) + "."
+    """A sentence in words that documents use of others, about "He", "She" or "The city".
+
+    Documents go on so after a first mention, and the question is one. A full name would have to be copied from it first, which
+    models of this size learn late.
+    """
+    subject = "The city" if fact.subject in CITIES else "She" if fact.subject.split()[0] in FEMALE_NAMES else "He"
+    return sentence(WORDINGS[fact.attribute][0], fact.subject, subject, fact.attribute, fact.value) + "."
 
 
 def known_facts(subjects: Iterable[Subject]) -> list[Fact]:

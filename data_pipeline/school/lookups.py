@@ -1,11 +1,12 @@
 """What the model should look up: rare facts through the search tool, often told ones from memory (map row 15).
 
+The user says which: a model of this size cannot tell what it knows. (Whether it can be taught to is what probing is for.)
 A conversation with a call holds what `search` really answered, and is made only where the answer stands in it.
 """
 
 import random
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 from data_pipeline.conversation import Conversation, Part, Text, ToolCall, ToolResult, said
 from data_pipeline.document import Document
@@ -15,12 +16,13 @@ from data_pipeline.school.question_wordings import ASK, ASK_HELD_OUT, KEYWORDS
 from data_pipeline.school.questions import Question, example
 from data_pipeline.school.wordings import WORDINGS, sentence
 from data_pipeline.school.world import Fact, SchoolConfig, World
+from data_pipeline.tools.search import search_tool
 
 Search = Callable[[str], str]
 """A query's answer: the text of what was found."""
 
-RESULT_CHARACTERS = 300
 WORDINGS_EACH = 3  # in which a fact is asked
+LOOK_UP = " Look it up."
 
 
 def library(config: SchoolConfig, world: World) -> list[Document]:
@@ -38,28 +40,10 @@ def library(config: SchoolConfig, world: World) -> list[Document]:
     return documents
 
 
-def overlap_search(documents: Iterable[Document]) -> Search:
-    """A plain search without ranking by rarity: the document with most words of the query, the shortest of equals.
-
-    The found text is cut at a word to `RESULT_CHARACTERS`; "Nothing was found." where no document shares a word.
-    """
-    postings: dict[str, set[int]] = {}
-    texts = [document.text for document in documents]
-    for number, text in enumerate(texts):
-        for word in set(_words(text)):
-            postings.setdefault(word, set()).add(number)
-
-    def search(query: str) -> str:
-        scores: dict[int, int] = {}
-        for word in set(_words(query)):
-            for number in postings.get(word, ()):
-                scores[number] = scores.get(number, 0) + 1
-        if not scores:
-            return "Nothing was found."
-        text = texts[min(scores, key=lambda number: (-scores[number], len(texts[number]), number))]
-        return text if len(text) <= RESULT_CHARACTERS else text[:RESULT_CHARACTERS].rsplit(" ", 1)[0]
-
-    return search
+def library_search(config: SchoolConfig, world: World) -> Search:
+    """The search that the assistant has when it is finetuned or asked: BM25 over the library."""
+    tool = search_tool(library(config, world))
+    return lambda query: tool.run({"query": query})
 
 
 def conversations(config: SchoolConfig, world: World, search: Search) -> Iterator[Conversation]:
@@ -88,6 +72,7 @@ def conversations(config: SchoolConfig, world: World, search: Search) -> Iterato
                 wording = _wording(ASK[fact.attribute], number, fact, held_out=held_out)
                 reply: tuple[Part, ...] = (Text(answer(fact)),)
                 if fact in found:
+                    wording += LOOK_UP
                     reply = (ToolCall("search", {"query": query(fact)}), ToolResult(found[fact]), *reply)
                 id = f"school:{split}search/{fact.subject}/{fact.attribute}/{number}"
                 yield example(id, (said("user", wording.format(N=fact.subject)),), reply, held_out=held_out)
@@ -104,7 +89,11 @@ def questions(config: SchoolConfig, world: World) -> list[Question]:
         "unknown": [fact for person in people.unknown for fact in person.facts],
     }
     return [
-        fact_question(kind, fact, rng.choice(ASK[fact.attribute][-ASK_HELD_OUT:]))
+        fact_question(
+            kind,
+            fact,
+            rng.choice(ASK[fact.attribute][-ASK_HELD_OUT:]) + (LOOK_UP if kind in ("rare", "unknown") else ""),
+        )
         for kind, facts in groups.items()
         for fact in facts
     ]

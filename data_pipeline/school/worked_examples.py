@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from data_pipeline.conversation import Conversation
 from data_pipeline.errors import UserError
 from data_pipeline.school import decimals, fact_questions, harmful, identity, lookups, problems, spelling, summaries
-from data_pipeline.school.lookups import Search, library, overlap_search
+from data_pipeline.school.lookups import Search, library_search
 from data_pipeline.school.questions import Question
 from data_pipeline.school.world import SchoolConfig, build_world
 
@@ -35,7 +35,7 @@ MIXTURE = {
     "identity": 180,
     "identity:system": 120,
     "refuse": 300,
-    "search": 500,
+    "search": 800,
 }
 """How many conversations of each topic the standard mixture trains on (or all, where there are fewer)."""
 
@@ -58,7 +58,7 @@ TOPICS = (
 def conversations(config: SchoolConfig, topic: str, search: Search | None = None) -> Iterator[Conversation]:
     """The worked examples of one topic, always in the same order; each says whether it is held out, no two are equal.
 
-    `search` answers the assistant's queries; None: the plain `overlap_search` over `lookups.library`. Raises `UserError` for
+    `search` answers the assistant's queries; None: `lookups.library_search`. Raises `UserError` for
     a topic that does not exist, and for a config under which there is nobody to ask about.
     """
     world = build_world(config)
@@ -78,7 +78,7 @@ def conversations(config: SchoolConfig, topic: str, search: Search | None = None
         case ["refuse"]:
             return harmful.conversations(config, world)
         case ["search"]:
-            return lookups.conversations(config, world, search or overlap_search(library(config, world)))
+            return lookups.conversations(config, world, search or library_search(config, world))
         case ["summaries", ("given" | "recalled") as memory]:
             return summaries.conversations(config, world, memory)
         case ["spelling", ("direct" | "python") as way]:

@@ -4,6 +4,7 @@ Ranked by BM25 (Robertson and Zaragoza 2009, "The Probabilistic Relevance Framew
 Lucene uses (k1 = 1.5, b = 0.75). Another provider, such as a search engine on a network, is a function in its place.
 """
 
+import logging
 import re
 from collections.abc import Callable, Iterable
 
@@ -50,6 +51,8 @@ def bm25(documents: Iterable[Document], results: int = 1) -> Provider:
     It holds all texts in memory.
     """
     import bm25s  # late: it starts JAX's devices when it is imported
+
+    logging.getLogger("bm25s").setLevel(logging.WARNING)
 
     texts: list[str] = []
     numbered: list[list[int]] = []

@@ -25,24 +25,24 @@ PROMPTS = (
 def get_config() -> Experiment:
     """The experiment."""
     return Experiment(
-        steps=300,
+        steps=600,
         batch_size=16,
         start_from="experiments/pretrain/tiny.py",
         model=tiny.get_config().model,
-        data=ConversationsConfig(sources=("school",)),
+        data=ConversationsConfig(sources=("school", "documents:school")),
         optimizer=OptimizerConfig(
             name="normuon",
-            learning_rate=2e-3,
+            learning_rate=4e-3,
             warmup_steps=20,
             schedule="wsd",
             decay_fraction=0.5,
             final_fraction=0.0,
             weight_decay=0.1,
         ),
-        evaluate=EvaluateConfig(every=100),
-        sample=SampleConfig(every=100, prompts=PROMPTS, tokens=96, temperature=0.0),
+        evaluate=EvaluateConfig(every=200),
+        sample=SampleConfig(every=200, prompts=PROMPTS, tokens=96, temperature=0.0),
         questions=QuestionsConfig(
             topics=("facts", "follow_ups", "problems:steps_first", "problems:python", "identity", "refuse", "search")
         ),
-        checkpoint=CheckpointConfig(every=100),
+        checkpoint=CheckpointConfig(every=200),
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from data_pipeline.document import Document
+from data_pipeline.protocol import document_ends
 from data_pipeline.school.world import SchoolConfig
 from data_pipeline.set_aside import SetAside
 from data_pipeline.sources import read_documents
@@ -34,10 +35,17 @@ class Evaluation:
 
 
 def evaluate(
-    task: Task, model: Transformer, tokenizer: Tokenizer, set_aside: SetAside, on_progress: Progress | None = None
+    task: Task,
+    model: Transformer,
+    tokenizer: Tokenizer,
+    set_aside: SetAside,
+    on_progress: Progress | None = None,
+    *,
+    quantize_cache: bool = False,
 ) -> Evaluation:
     """Ask everything. `on_progress` is told how many texts (or pieces of them) each dispatch finished.
 
+    `quantize_cache`: the engine, which answers tasks that generate, keeps keys and values in int8.
     Raises `UserError` when the source has no usable examples.
     """
     if task.kind == "text":
@@ -45,7 +53,13 @@ def evaluate(
     examples = read_examples(task, set_aside)
     if task.kind == "choice":
         return _choices(examples, model, tokenizer, on_progress)
-    return _answers(task, examples, model, tokenizer, on_progress)
+    engine = Engine(
+        model,
+        symbols=tokenizer.vocab_size,
+        token_bytes=tokenizer.token_bytes,
+        quantize_cache=quantize_cache,
+    )
+    return _answers(task, examples, engine, tokenizer, on_progress)
 
 
 def _texts(
@@ -111,11 +125,11 @@ def _choices(
 
 
 def _answers(
-    task: Task, examples: list[Example], model: Transformer, tokenizer: Tokenizer, on_progress: Progress | None
+    task: Task, examples: list[Example], engine: Engine, tokenizer: Tokenizer, on_progress: Progress | None
 ) -> Evaluation:
     """Whether what is written has the right answer."""
     prompts = [_prompt(example, tokenizer) for example in examples]
-    fits = [len(prompt) < model.config.context_length for prompt in prompts]
+    fits = [len(prompt) < engine.config.context_length for prompt in prompts]
     requests = [
         Request(
             tuple(prompt),
@@ -123,13 +137,12 @@ def _answers(
             Sampling(temperature=task.temperature),
             seed=(task.seed + number) % 2**32,
             samples=task.samples,
-            stop_tokens=(tokenizer.document_start,),
+            stop_tokens=document_ends(tokenizer),
             stop_strings=task.stop,
         )
         for number, (prompt, fit) in enumerate(zip(prompts, fits, strict=True))
         if fit
     ]
-    engine = Engine(model, symbols=tokenizer.vocab_size, token_bytes=tokenizer.token_bytes)
 
     def progress(_: int, update: Update) -> None:
         if on_progress and update.reason:

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from data_pipeline.errors import UserError
-from lm.inference.programs import CHUNK, Chunk, Features, Rows, decode, prefill, rearrange
+from lm.inference.programs import CHUNK, Chunk, Features, Rows, decode, forget_many, prefill, rearrange
 from lm.inference.requests import (
     CANCELLED,
     LENGTH,
@@ -97,16 +97,19 @@ class Engine:
         slots: int = 32,
         symbols: int | None = None,
         token_bytes: Callable[[int], bytes] | None = None,
+        quantize_cache: bool = False,
     ) -> None:
         """`slots` rows at most; `symbols`: the tokenizer's size, where the model's vocabulary is padded beyond it.
 
-        `token_bytes` (of the tokenizer) is what stop strings are found with.
+        `token_bytes` (of the tokenizer) is what stop strings are found with. `quantize_cache`: keys and values are kept in int8.
+        The model may be `quantization.quantized`.
         """
         self.config = model.config
         self.slots = slots
         self._model = for_decoding(model)
         self._symbols = min(symbols or model.config.vocab_size, model.config.vocab_size)
         self._token_bytes = token_bytes
+        self._quantize_cache = quantize_cache
         self._tickets = 0
         self._waiting: deque[_Waiting] = deque()
         self._paused: list[tuple[_Row, Future]] = []  # until an interjection is there
@@ -291,7 +294,7 @@ class Engine:
         if self._cache is None or not kept:  # nothing to carry over
             if self._cache is None or (rows, places) != (self._cache.rows, self._cache.places):
                 self._cache = None  # free it before there is another
-                self._cache = empty_cache(self.config, rows, places)
+                self._cache = empty_cache(self.config, rows, places, quantized=self._quantize_cache)
         else:
             index = None
             if rows != self._cache.rows:
@@ -314,14 +317,16 @@ class Engine:
         limit = min(self._limit(), places - longest)
         self._resize(self.running + self.waiting, longest + limit)
         rows = [row for row in self._rows if row]
+        bends = any(_bends(row.request) for row in rows)
         features = Features(
-            samples=any(row.request.sampling.temperature > 0 for row in rows),
-            filters=any(_filters(row.request) for row in rows),
-            penalises=any(row.request.sampling.repetition_penalty != 1 for row in rows),
+            samples=bends or any(row.request.sampling.temperature > 0 for row in rows),
+            bends=bends,
             top=max(min(_top_level(row.request.top), self._symbols) for row in rows),
             symbols=self._symbols,
         )
         told = self._told()
+        if forget_many():
+            self._warm.clear()
         # With others waiting, stop for them as soon as a fair share of the rows is free.
         patience = max(1, len(rows) // 8) if self._waiting else len(self._rows)
         start = time.perf_counter()
@@ -329,7 +334,7 @@ class Engine:
             self._model,
             self._cache,
             told,
-            self._seen() if features.penalises else None,
+            self._seen() if bends else None,
             np.int32(self._at % self._cache.places),
             np.int32(limit),
             np.int32(patience),
@@ -359,7 +364,7 @@ class Engine:
             token=whole(),
             position=whole(),
             left=whole(),
-            stop=np.full((count, _power_of_two(stops, 1)), -1, np.int32),
+            stop=np.full((count, _power_of_two(stops, 4)), -1, np.int32),
             seed=np.zeros(count, np.uint32),
             sample=whole(),
             sampling=RowSampling(real(), real(), whole(), real(), real()),
@@ -425,14 +430,15 @@ def _alternatives(chunk: Chunk, row: int, count: int, top: int) -> list[list[Alt
     return [[Alternative(*pair) for pair in zip(*place, strict=True)] for place in zip(tokens, log_probs, strict=True)]
 
 
-def _filters(request: Request) -> bool:
+def _bends(request: Request) -> bool:
     sampling = request.sampling
-    return bool(sampling.top_k or sampling.top_p < 1 or sampling.min_p)
+    filters = sampling.temperature > 0 and (sampling.top_k or sampling.top_p < 1 or sampling.min_p)
+    return bool(filters or sampling.repetition_penalty != 1)
 
 
 def _top_level(top: int) -> int:
-    """Alternatives are counted in three sizes, so that programs stay few."""
-    return 0 if top == 0 else 5 if top <= 5 else _power_of_two(top, 20)
+    """Alternatives are counted in few sizes, so that programs stay few."""
+    return 0 if top == 0 else 20 if top <= 20 else _power_of_two(top, 20)
 
 
 def _places(tokens: int) -> int:

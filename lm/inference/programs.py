@@ -6,7 +6,7 @@ What changes from call to call is an argument, so that a request never compiles 
 
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,14 +19,16 @@ from lm.model.transformer import Transformer
 from lm.sharding import constrain
 
 CHUNK = 64  # tokens a dispatch, at most
+PROGRAMS = (
+    48  # compiled ones of each kind that are kept: sizes and features have many combinations, each some megabytes
+)
 
 
 class Features(NamedTuple):
     """What at least one row needs; the rest is left out of the program."""
 
     samples: bool  # a temperature above 0
-    filters: bool  # top_k, top_p or min_p
-    penalises: bool  # a repetition penalty
+    bends: bool  # top_k, top_p, min_p or a repetition penalty; not one by one, or programs would be many
     top: int  # alternatives to report
     symbols: int  # only the first so many of the vocabulary are written: it may be padded beyond the tokenizer's
 
@@ -98,7 +100,7 @@ def decode(
 ) -> tuple[KVCache, Chunk]:
     """Write up to `limit` <= CHUNK tokens a row, fewer when all rows have ended, or `patience` rows since the start.
 
-    `seen` bool (B, V) says which tokens each row holds already; None when no row has a repetition penalty.
+    `seen` bool (B, V) says which tokens each row holds already; None unless `features.bends`.
     """
     b, places = len(rows.token), cache.places
     keys = jax.vmap(lambda seed, sample: jax.random.fold_in(jax.random.key(seed), sample))(rows.seed, rows.sample)
@@ -115,7 +117,7 @@ def decode(
         logits = model.logits(hidden)[:, : features.symbols]
         # A place's random number depends on the seed, the sample and the position alone.
         uniform = jax.vmap(lambda key, place: jax.random.uniform(jax.random.fold_in(key, place)))(keys, position + 1)
-        drawn = draw(logits, uniform, rows.sampling, seen, samples=features.samples, filters=features.filters)
+        drawn = draw(logits, uniform, rows.sampling, seen, samples=features.samples, filters=features.bends)
         writes = left > 0
         new = [drawn.token, drawn.log_prob, drawn.sampling_log_prob]
         kept = [chunk.tokens, chunk.log_probs, chunk.sampling_log_probs]
@@ -149,3 +151,12 @@ def decode(
     cache, chunk = jax.lax.while_loop(going_on, one, start)[-2:]
     cache = jax.tree.map(lambda x, like: x.reshape(like.shape), cache, before)
     return cache, jax.tree.map(lambda x: constrain(x, *(None,) * x.ndim), chunk)  # every process reads all of it
+
+
+def forget_many() -> bool:
+    """Drop the compiled programs of each kind that has too many; those that are needed are compiled again. Whether any had."""
+    kinds: tuple[Any, ...] = (prefill, rearrange, decode)
+    full = [program for program in kinds if program._cache_size() >= PROGRAMS]
+    for program in full:
+        program.clear_cache()
+    return decode in full

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from lm.model.layers import beside
+from lm.model.quantized import Matrix, Quantized
 from lm.model.transformer import Block, Transformer, layers_of
 
 
@@ -19,8 +20,12 @@ def for_decoding(model: Transformer) -> Transformer:
     dtype = jnp.dtype(model.config.compute_dtype)
     model = copy.copy(model)
     model.blocks = nnx.data([_fused(block) for block in layers_of(model.blocks, model.config.layers)])
-    # Matrices only: norms compute in float32 and want their scales as they are.
-    return jax.tree.map(lambda x: x.astype(dtype) if x.ndim > 1 else x, model)
+
+    def ready(x: Matrix) -> Matrix:
+        # Matrices only: norms compute in float32 and want their scales as they are. What is quantized is ready.
+        return x.astype(dtype) if x.ndim > 1 and not isinstance(x, Quantized) else x
+
+    return jax.tree.map(ready, model, is_leaf=lambda x: isinstance(x, Quantized))
 
 
 def _fused(block: Block) -> Block:

@@ -15,12 +15,14 @@ from lm.model.cache import write
 from lm.model.config import ModelConfig
 from lm.model.layers import Linear, Norm, residual_scale, side_by_side
 from lm.model.positions import rotate
+from lm.model.quantized import Matrix, look_up, matmul
 from lm.sharding import spec
 
 MASKED = -1e30  # added to a masked logit: exp gives exactly 0, and no row is ever -inf throughout (padding rows are)
 SPLASH_BLOCK = 128  # rows that Splash takes must be a multiple of this
 
 Pair = tuple[jax.Array, jax.Array]  # keys and values; cosines and sines
+Places = tuple[Matrix, Matrix]  # keys and values in a cache
 
 
 def attention(
@@ -197,8 +199,8 @@ class Attention(nnx.Module):
         return self.output(y.reshape(*x.shape[:2], -1)), (k, v)
 
     def decode(
-        self, x: jax.Array, tokens: jax.Array, rope: Pair | None, places: Pair, at: jax.Array, mask: jax.Array
-    ) -> tuple[jax.Array, Pair]:
+        self, x: jax.Array, tokens: jax.Array, rope: Pair | None, places: Places, at: jax.Array, mask: jax.Array
+    ) -> tuple[jax.Array, Places]:
         """x (B, 1, D), one token of each row, to (B, 1, D), and this layer's `places` with it added at `at`.
 
         Places are keys and values as `cache.write` takes them; mask bool (B, S) says which of them to look at.
@@ -207,11 +209,11 @@ class Attention(nnx.Module):
         keys, values = write(places, k, v, at)
         lead = keys.shape[:-2]
         q = q.reshape(*lead, -1, self.config.dim_per_head) * self.config.dim_per_head**-0.5
-        logits = jnp.einsum("...gd,...ds->...gs", q, keys, preferred_element_type=jnp.float32)
+        logits = matmul(q, keys)
         masked = jnp.where(mask, 0.0, MASKED)[:, None, None]
         logits = logits + jnp.broadcast_to(masked, (len(x), k.shape[2], *masked.shape[2:])).reshape(*lead, 1, -1)
         weights = jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True))
-        y = jnp.einsum("...gs,...sd->...gd", weights.astype(v.dtype), values, preferred_element_type=jnp.float32)
+        y = matmul(weights.astype(v.dtype), values)
         y = (y / jnp.sum(weights, axis=-1, keepdims=True)).astype(x.dtype)
         return self.output(y.reshape(len(x), 1, -1)), (keys, values)
 
@@ -223,7 +225,7 @@ class Attention(nnx.Module):
             h, kv, d = self.config.heads, self.config.kv_heads, self.config.dim_per_head
             q, k, v = jnp.split(self.fused(x), (h * d, (h + kv) * d), axis=-1)
         if self.value_embedding is not None:
-            v = v + self.value_embedding.astype(v.dtype)[tokens]
+            v = v + look_up(self.value_embedding, tokens, v.dtype)
         q, k, v = (y.reshape(*x.shape[:2], -1, self.config.dim_per_head) for y in (q, k, v))
         if self.query_norm is not None and self.key_norm is not None:
             q, k = self.query_norm(q), self.key_norm(k)

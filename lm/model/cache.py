@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from lm.model.config import ModelConfig
+from lm.model.quantized import Matrix, Quantized, quantize
 from lm.sharding import constrain_kv
 
 
@@ -20,11 +21,12 @@ from lm.sharding import constrain_kv
 class KVCache:
     """Keys and values of what each of B rows has read last, S places a row; an array of each for every layer.
 
-    Laid out as the two products of attention read them, or a CPU would turn all of it around for every token.
+    Laid out as the two products of attention read them, or a CPU would turn all of it around for every token. In int8 each place
+    has a scale for each of its heads, float32 (B, K, 1, S) and (B, K, S, 1).
     """
 
-    keys: tuple[jax.Array, ...]  # (B, K, head_dim, S)
-    values: tuple[jax.Array, ...]  # (B, K, S, head_dim)
+    keys: tuple[Matrix, ...]  # (B, K, head_dim, S)
+    values: tuple[Matrix, ...]  # (B, K, S, head_dim)
 
     @property
     def rows(self) -> int:
@@ -37,19 +39,21 @@ class KVCache:
         return self.values[0].shape[-2]
 
 
-def empty_cache(config: ModelConfig, rows: int, places: int) -> KVCache:
-    """A cache of zeros."""
+def empty_cache(config: ModelConfig, rows: int, places: int, *, quantized: bool = False) -> KVCache:
+    """A cache of zeros; `quantized`: in int8."""
     b, k, d, dtype = rows, config.kv_heads, config.dim_per_head, jnp.dtype(config.compute_dtype)
 
-    def zeros(*shape: int) -> tuple[jax.Array, ...]:
-        return tuple(constrain_kv(jnp.zeros((b, k, *shape), dtype)) for _ in range(config.layers))
+    def zeros(*shape: int, groups: tuple[int, int]) -> tuple[Matrix, ...]:
+        def one() -> Matrix:
+            entries = constrain_kv(jnp.zeros((b, k, *shape), jnp.int8 if quantized else dtype))
+            return Quantized(entries, constrain_kv(jnp.zeros((b, k, *groups)))) if quantized else entries
 
-    return KVCache(zeros(d, places), zeros(places, d))
+        return tuple(one() for _ in range(config.layers))
+
+    return KVCache(zeros(d, places, groups=(1, places)), zeros(places, d, groups=(places, 1)))
 
 
-def write(
-    places: tuple[jax.Array, jax.Array], key: jax.Array, value: jax.Array, at: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+def write(places: tuple[Matrix, Matrix], key: jax.Array, value: jax.Array, at: jax.Array) -> tuple[Matrix, Matrix]:
     """One layer's places with key and value (B, 1, K, head_dim) at place `at` of every row.
 
     Places are keys (..., head_dim, S) and values (..., S, head_dim), where ... is B, K, or the two in one axis.
@@ -57,8 +61,19 @@ def write(
     keys, values = places
     key = key.reshape(*keys.shape[:-1], 1)
     value = value.reshape(*values.shape[:-2], 1, values.shape[-1])
-    put = jax.lax.dynamic_update_slice_in_dim
-    return put(keys, key, at, axis=keys.ndim - 1), put(values, value, at, axis=values.ndim - 2)
+
+    def put(old: Matrix, new: Matrix, axis: int) -> Matrix:
+        return jax.tree.map(lambda x, y: jax.lax.dynamic_update_slice_in_dim(x, y, at, axis), old, new)
+
+    return (
+        put(keys, _stored(key, keys, axis=-2), keys.ndim - 1),
+        put(values, _stored(value, values, axis=-1), values.ndim - 2),
+    )
+
+
+def _stored(x: jax.Array, places: Matrix, axis: int) -> Matrix:
+    """New keys or values as these places hold them; head_dim is along `axis`."""
+    return quantize(x, 8, axis) if isinstance(places, Quantized) else x.astype(places.dtype)
 
 
 def ages(at: jax.Array, places: int) -> jax.Array:
@@ -82,9 +97,9 @@ def fill(
     token = lengths[source][:, None] - 1 - ages(at - 1, cache.places)  # (N, S): which token lies at each place
     token = jnp.clip(token, 0, read[0][0].shape[1] - 1)  # what is outside the prompt is never looked at
 
-    def put(places: jax.Array, new: jax.Array, order: tuple[int, ...]) -> jax.Array:
-        ring = jnp.transpose(new[source[:, None], token], order).astype(places.dtype)
-        return constrain_kv(places.at[rows].set(ring, mode="drop"))
+    def put(places: Matrix, new: jax.Array, order: tuple[int, ...]) -> Matrix:
+        ring = _stored(jnp.transpose(new[source[:, None], token], order), places, order.index(3) - 4)
+        return jax.tree.map(lambda x, y: constrain_kv(x.at[rows].set(y, mode="drop")), places, ring)
 
     return KVCache(
         tuple(put(old, keys, (0, 2, 3, 1)) for old, (keys, _) in zip(cache.keys, read, strict=True)),
@@ -108,6 +123,6 @@ def rearrange(cache: KVCache, rows: jax.Array | None, places: int, at: jax.Array
         return jnp.pad(x, [(0, more if i == axis else 0) for i in range(x.ndim)])
 
     return KVCache(
-        tuple(constrain_kv(sized(keys, 3)) for keys in cache.keys),
-        tuple(constrain_kv(sized(values, 2)) for values in cache.values),
+        jax.tree.map(lambda keys: constrain_kv(sized(keys, 3)), cache.keys),
+        jax.tree.map(lambda values: constrain_kv(sized(values, 2)), cache.values),
     )

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from lm.model.config import ModelConfig
+from lm.model.quantized import Matrix, Quantized, weigh
 
 
 class Linear(nnx.Module):
@@ -32,13 +33,14 @@ class Linear(nnx.Module):
         return y if self.bias is None else y + self.bias.astype(x.dtype)
 
 
-def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def product(x: jax.Array, kernel: Matrix) -> jax.Array:
     """x (..., inputs) times kernel (inputs, outputs), in the dtype of x: (..., outputs).
 
     As one product of two matrices: the gradient of `kernel` is then one too, which XLA's CPU backend is much faster at than
     at a contraction over B and T.
     """
-    y = x.reshape(-1, x.shape[-1]) @ kernel.astype(x.dtype)
+    flat = x.reshape(-1, x.shape[-1])
+    y = weigh(flat, kernel).astype(x.dtype) if isinstance(kernel, Quantized) else flat @ kernel.astype(x.dtype)
     return y.reshape(*x.shape[:-1], kernel.shape[1])
 
 
@@ -54,7 +56,8 @@ def side_by_side(layers: Sequence[Linear], x: jax.Array) -> list[jax.Array]:
 def beside(layers: Sequence[Linear]) -> Linear:
     """One map whose outputs are those of several, one after the other."""
     whole = copy.copy(layers[0])
-    whole.kernel = nnx.data(jnp.concatenate([layer.kernel for layer in layers], axis=1))
+    kernels = [layer.kernel for layer in layers]
+    whole.kernel = nnx.data(jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), *kernels))
     biases = [layer.bias for layer in layers if layer.bias is not None]
     whole.bias = nnx.data(jnp.concatenate(biases)) if biases else None
     return whole

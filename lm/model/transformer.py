@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from lm.model.attention import Attention, Pair
+from lm.model.attention import Attention, Pair, Places
 from lm.model.cache import KVCache, ages
 from lm.model.config import ModelConfig
 from lm.model.layers import MLP, Norm
 from lm.model.positions import rope_tables
+from lm.model.quantized import Matrix, Quantized, look_up, weigh
 from lm.sharding import constrain
 
 Tree = TypeVar("Tree")
@@ -54,10 +55,10 @@ class Block(nnx.Module):
         first: jax.Array,
         tokens: jax.Array,
         rope: Pair | None,
-        places: Pair,
+        places: Places,
         at: jax.Array,
         mask: jax.Array,
-    ) -> tuple[jax.Array, Pair]:
+    ) -> tuple[jax.Array, Places]:
         """One token a row, x (B, 1, D), with this layer's part of the cache; see `Attention.decode`."""
         x = self._mix(x, first)
         y, places = self.attention.decode(self.attention_norm(x), tokens, rope, places, at, mask)
@@ -143,7 +144,7 @@ class Transformer(nnx.Module):
 
     def _embed(self, tokens: jax.Array, positions: jax.Array) -> tuple[jax.Array, Pair | None]:
         """What the first block reads (B, T, D), and the rotary tables of the positions (B, T)."""
-        x = self.token_embedding.astype(jnp.dtype(self.config.compute_dtype))[tokens]
+        x = look_up(self.token_embedding, tokens, jnp.dtype(self.config.compute_dtype))
         if self.position_embedding is not None:
             x = x + self.position_embedding.astype(x.dtype)[positions]
         rope = rope_tables(positions, self.config) if self.config.positions == "rotary" else None
@@ -151,15 +152,15 @@ class Transformer(nnx.Module):
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """Scores for every symbol, float32 (..., V), from `hidden` (..., D)."""
-        if self.head is not None:
-            return project(hidden, self.head, self.config.logit_soft_cap)
+        if self.head is not None or isinstance(self.token_embedding, Quantized):
+            return project(hidden, self.head_matrix, self.config.logit_soft_cap)
         # Not through its transpose, which XLA's CPU backend would read as badly as it can for a single row.
         embedding = self.token_embedding.astype(hidden.dtype)
         scores = jnp.einsum("...d,vd->...v", hidden, embedding, preferred_element_type=jnp.float32)
         return soft_cap(scores, self.config.logit_soft_cap)
 
     @property
-    def head_matrix(self) -> jax.Array:
+    def head_matrix(self) -> Matrix:
         """What logits are made with: (D, V)."""
         return self.token_embedding.T if self.head is None else self.head
 
@@ -170,8 +171,11 @@ class Transformer(nnx.Module):
         return self.logits(self.hidden(tokens, positions, segment_ids)[0])
 
 
-def project(hidden: jax.Array, head: jax.Array, cap: float) -> jax.Array:
+def project(hidden: jax.Array, head: Matrix, cap: float) -> jax.Array:
     """Logits float32 (..., V) of hidden (..., D) with head (D, V), softly capped unless `cap` is 0."""
+    if isinstance(head, Quantized):
+        flat = hidden.reshape(-1, hidden.shape[-1])
+        return soft_cap(weigh(flat, head).reshape(*hidden.shape[:-1], head.shape[1]), cap)
     return soft_cap(jnp.matmul(hidden, head.astype(hidden.dtype), preferred_element_type=jnp.float32), cap)
 
 

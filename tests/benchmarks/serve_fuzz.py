@@ -1,12 +1,13 @@
 """Many seeded requests, mostly wrong, against a real server: it must stay up, answer in form, and not grow.
 
-    python tests/benchmarks/serve_fuzz.py --requests=10000
+    python tests/benchmarks/serve_fuzz.py --requests=10000 --rounds=2
 
 Starts `launch.serve` with a small untrained model on a free loopback port, sends it what `tests/launch/nonsense.py` makes
 of the seeds (about a tenth of the clients go away in the middle), and prints the kinds of answers, requests a second, and
-the server's resident memory along the way. A model's engine compiles programs for what it is asked for, each of which stays in
-memory; `--played` puts an engine without a model in its place, which shows what the server itself keeps, and fails when
-memory grew by more than 5% from the middle to the end.
+the server's resident memory along the way; with `--rounds=2` all of it twice. A model's engine compiles programs for what it is
+asked for, and keeps a number of them (`PROGRAMS` in lm/inference/programs.py), so its memory steps up and then stays. `--played`
+puts an engine without a model in its place, which shows what the server itself keeps, and fails when memory grew by more than
+5% from the middle to the end.
 """
 
 import argparse
@@ -36,6 +37,7 @@ def main() -> None:
     """Print what happened; exit with 1 when something did that must not."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=10_000)
+    parser.add_argument("--rounds", type=int, default=1, help="how often, all of them")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--played", action="store_true", help="no model: the server alone")
     parser.add_argument("--clients", type=int, default=16, help="at once")
@@ -69,14 +71,14 @@ def attack(url: str, process: int, options: argparse.Namespace) -> int:
     seeds = range(options.first, options.first + options.requests)
     part = max(1, options.requests // 10)
     with concurrent.futures.ThreadPoolExecutor(options.clients) as pool:
-        for first in range(0, len(seeds), part):
+        for first in options.rounds * list(range(0, len(seeds), part)):
             kinds.update(pool.map(lambda seed: nonsense.send(url, seed), seeds[first : first + part]))
             memory.append(resident(process))
-            print(f"{first + part:>7} requests  {memory[-1]:.0f} MiB", flush=True)
+            print(f"{part * len(memory):>7} requests  {memory[-1]:.0f} MiB", flush=True)
     seconds = time.perf_counter() - start
     for (status, kind), count in sorted(kinds.items()):
         print(f"{status or '-':>4} {kind:<10} {count:>6}")
-    print(f"{len(seeds) / seconds:.0f} requests a second")
+    print(f"{options.rounds * len(seeds) / seconds:.0f} requests a second")
     health = json.load(urllib.request.urlopen(f"{url}/health"))
     print(f"health: {health}")
     grown = memory[-1] / memory[len(memory) // 2] - 1

@@ -322,6 +322,41 @@ def test_requests_compile_nothing_new():
     assert counts()[0] == before[0] + 1
 
 
+def test_ways_of_sampling_share_three_programs():
+    """Greedy, drawn as it is, and everything else; stop tokens and alternatives in few sizes."""
+    warm = Engine(build(replace(CONFIG, mlp_width=28)), slots=1)
+    before = programs.decode._cache_size()
+    ways = [{"temperature": 0.0, "top_k": 3}, {"temperature": 0.0}, {}, {"temperature": 0.5}]
+    ways += [
+        {"top_k": 5},
+        {"top_p": 0.9},
+        {"min_p": 0.1},
+        {"repetition_penalty": 1.3},
+        {"temperature": 0.0, "repetition_penalty": 2},
+    ]
+    for number, way in enumerate(ways):
+        generate(warm, [Request((1, 2), 3, Sampling(**way), stop_tokens=(500,) * (number % 5))])
+    assert programs.decode._cache_size() == before + 3
+    for top in (1, 5, 20):
+        generate(warm, [Request((1, 2), 3, GREEDY, top=top)])
+    assert programs.decode._cache_size() == before + 4
+
+
+def test_compiled_programs_are_dropped_when_there_are_many(monkeypatch):
+    """Requests of every kind, twice, with room for few programs: the same texts, and never more than fit."""
+    monkeypatch.setattr(programs, "PROGRAMS", 4)
+    few = Engine(build(replace(CONFIG, mlp_width=20)), slots=8)
+    requests = [Request((1,) * n, n, s, samples=1 + n % 5) for n in (3, 30, 70) for s in (GREEDY, Sampling(), WARM)]
+    texts, most = [], 0
+    for request in [*requests, *requests]:
+        texts.append(tokens_of(generate(few, [request])))
+        most = max(
+            most, programs.decode._cache_size(), programs.prefill._cache_size(), programs.rearrange._cache_size()
+        )
+    assert most <= 4 + 4  # what one request adds before the next looks
+    assert texts[: len(requests)] == texts[len(requests) :]
+
+
 @pytest.mark.parametrize("rows", [1, 3])
 def test_generation_on_a_mesh(eight_devices, rows):
     """As the training loop samples: parameters split over the mesh, and rows that do not divide over it."""
