@@ -42,11 +42,6 @@ class TrainState:
     optimizer: Any
     base: Transformer | None = None  # the frozen model that adapters belong to
 
-    @property
-    def whole(self) -> Transformer:
-        """The model to compute with."""
-        return merged(self.base, self.model)
-
 
 class Interrupted(Exception):
     """The run was asked to stop (SIGTERM or Ctrl-C) and has saved itself. `signum` says by what."""
@@ -125,14 +120,15 @@ def check_fits(config: Experiment, mesh: Mesh) -> None:
 
 def abstract_state(config: Experiment, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
     """Shapes, dtypes and shardings of the state, before any array exists. Raises `UserError` if the mesh does not fit."""
-    shapes = jax.eval_shape(partial(init_state, config=config, optimizer=optimizer), jax.random.key(0))
-    shardings = sharding.tree_shardings(mesh, shapes)
-    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
+    return _on_mesh(mesh, jax.eval_shape(partial(init_state, config=config, optimizer=optimizer), jax.random.key(0)))
 
 
 def abstract_model(config: ModelConfig, mesh: Mesh) -> Transformer:
     """The same of a model alone."""
-    shapes = jax.eval_shape(partial(Transformer, config=config), jax.random.key(0))
+    return _on_mesh(mesh, jax.eval_shape(partial(Transformer, config=config), jax.random.key(0)))
+
+
+def _on_mesh(mesh: Mesh, shapes: Any) -> Any:
     shardings = sharding.tree_shardings(mesh, shapes)
     return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
 
@@ -229,7 +225,7 @@ class Run:
         self._step = jax.jit(
             step, donate_argnums=0, out_shardings=(jax.tree.map(lambda x: x.sharding, abstract), scalar)
         )
-        self._whole = jax.jit(lambda state: state.whole)
+        self._merged = jax.jit(merged)
         self._tokens_per_step = config.batch_size * config.model.context_length
         self._flops_per_step = self._tokens_per_step * flops.train_flops_per_token(
             config.model, config.model.context_length
@@ -324,7 +320,7 @@ class Run:
     @property
     def model(self) -> Transformer:
         """The model as it is now."""
-        return self.state.model if self.state.base is None else self._whole(self.state)
+        return self.state.model if self.state.base is None else self._merged(self.state.base, self.state.model)
 
     @property
     def seconds(self) -> float:
