@@ -8,8 +8,8 @@ ROOT/lesson.csv. Killed and started again, it goes on where it was.
 """
 
 import csv
-import importlib.util
 import json
+import runpy
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,6 +22,7 @@ from data_pipeline.errors import UserError
 from launch import cli
 
 Evaluation = dict[str, float]
+Figures = Mapping[str, Mapping[str, str]]  # of each figure: what is shown, and its metric
 
 
 def define_flags() -> None:
@@ -44,28 +45,26 @@ def main(_: list[str]) -> None:
     options = flags.FLAGS
     if not options.config:
         raise UserError("--config is missing: name a lesson, such as --config=experiments/lecture/think.py")
-    lesson = load_lesson(Path(options.config))
+    variants, figures = load_lesson(Path(options.config))
     root = root_folder()
-    found: dict[str, list[Evaluation]] = {variant: [] for variant in lesson.VARIANTS}
+    found: dict[str, list[Evaluation]] = {variant: [] for variant in variants}
     for seed in range(options.seeds):
         for variant, evaluations in found.items():
             workdir = root / f"{variant}-{seed}"
             train(f"{options.config}:{variant}", workdir, seed)
             evaluations.append(last_evaluation(workdir))
-    report(root, found, lesson.MEASURES)
+    report(root, found, figures)
 
 
-def load_lesson(path: Path) -> Any:
-    """The module. Raises `UserError` for a file that is no lesson."""
-    spec = importlib.util.spec_from_file_location("lesson", path) if path.is_file() else None
-    if spec is None or spec.loader is None:
+def load_lesson(path: Path) -> tuple[tuple[str, ...], Figures]:
+    """Its variants and measures. Raises `UserError` for a file that is no lesson."""
+    if not path.is_file():
         raise UserError(f"there is no lesson {path}: see experiments/lecture")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    missing = [name for name in ("get_config", "VARIANTS", "MEASURES") if not hasattr(module, name)]
+    found = runpy.run_path(str(path))
+    missing = [name for name in ("get_config", "VARIANTS", "MEASURES") if name not in found]
     if missing:
         raise UserError(f"{path} has no {missing[0]}: it is no lesson; see experiments/lecture")
-    return module
+    return found["VARIANTS"], found["MEASURES"]
 
 
 def root_folder() -> Path:
@@ -97,7 +96,7 @@ def last_evaluation(workdir: Path) -> Evaluation:
     return json.loads((workdir / "evaluations.jsonl").read_text().splitlines()[-1])
 
 
-def report(root: Path, found: Mapping[str, Sequence[Evaluation]], figures: Mapping[str, Mapping[str, str]]) -> None:
+def report(root: Path, found: Mapping[str, Sequence[Evaluation]], figures: Figures) -> None:
     """The tables, a CSV file and the figures: means over seeds with 95% intervals (Student's t)."""
     from launch.compare_runs import interval, table
     from launch.figures import estimates_figure
