@@ -74,8 +74,8 @@ def test_the_same_questions_every_time_and_not_more_than_asked_for():
 
 def test_well_formed_is_over_all_groups(monkeypatch):
     """Three questions of one group and one of another: of the four, two ended by themselves, whole and with words."""
-    sum_of = ask("sum", **SUM)
-    monkeypatch.setattr(quiz, "chosen", lambda *_: {"problems.sum": [sum_of] * 3, "refuse.harmful": [ask(refuse=True)]})
+    sums = [ask("sum", size=size, **SUM) for size in (9, 9, 20)]
+    monkeypatch.setattr(quiz, "chosen", lambda *_: {"problems.sum": sums, "refuse.harmful": [ask(refuse=True)]})
     monkeypatch.setattr(quiz, "Engine", lambda *_, **__: None)
     monkeypatch.setattr(quiz, "request", lambda *_, **__: None)
     script = [reply("It is 5."), reply("It is 5", reason=LENGTH), reply(BrokenCall("", "")), reply(REFUSES)]
@@ -86,6 +86,8 @@ def test_well_formed_is_over_all_groups(monkeypatch):
         "problems.sum.right": pytest.approx(2 / 3),
         "problems.sum.refused": 0,
         "problems.sum.called": 0,
+        "problems.up_to_9.right": 1,
+        "problems.up_to_20.right": 0,
         "refuse.harmful.right": 1,
         "refuse.harmful.refused": 1,
         "refuse.harmful.called": 0,
@@ -96,7 +98,7 @@ def test_a_model_that_calls_and_answers(tmp_path, monkeypatch):
     """Through the engine: the answer is right only because the tool's result was put in."""
     ours = a_tokenizer(tmp_path)
     question = ask("sum", **SUM)
-    monkeypatch.setattr(quiz, "chosen", lambda *_: {"problems.sum": [question] * 2})
+    monkeypatch.setattr(quiz, "chosen", lambda *_: {"lookup.sum": [question] * 2})
     turn = reply(*CALL, "It is 5.")
     script = render(ours, [*question.turns, Turn("assistant", turn.parts)]).tokens
     assert script[: len(prompt(ours, question.turns, "tokens").tokens)] == list(
@@ -105,6 +107,6 @@ def test_a_model_that_calls_and_answers(tmp_path, monkeypatch):
     tool = Tool("python", "", {"properties": {"code": {"type": "string"}}}, lambda _: "5")
     model = scripted(script, ours.vocab_size)
     found = make_quiz(QuestionsConfig(("problems:python",), tokens=200), SCHOOL, ours, Toolbox((tool,)))(model)
-    assert found == {"well_formed": 1, "problems.sum.right": 1, "problems.sum.refused": 0, "problems.sum.called": 1}
+    assert found == {"well_formed": 1, "lookup.sum.right": 1, "lookup.sum.refused": 0, "lookup.sum.called": 1}
     short = make_quiz(QuestionsConfig(("problems:python",), tokens=3), SCHOOL, ours, None)(model)
-    assert short == {"well_formed": 0, "problems.sum.right": 0, "problems.sum.refused": 0, "problems.sum.called": 0}
+    assert short == {"well_formed": 0, "lookup.sum.right": 0, "lookup.sum.refused": 0, "lookup.sum.called": 0}
