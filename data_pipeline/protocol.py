@@ -96,7 +96,15 @@ def prompt(tokenizer: Tokenizer, turns: Sequence[Turn], style: Style | None = No
     marks = _marks(tokenizer)
     done, begun = (turns[:-1], turns[-1]) if waits(turns[-1]) else (turns, Turn("assistant", ()))
     tokens, _ = _encode(tokenizer, _begun(begun, marks))
-    return Prompt((*render(tokenizer, done).tokens, *tokens), (marks.end, *ends), ())
+    stops = tuple(dict.fromkeys((marks.end, *ends, *result_marks(tokenizer))))
+    return Prompt((*render(tokenizer, done).tokens, *tokens), stops, ())
+
+
+def result_marks(tokenizer: Tokenizer) -> tuple[int, ...]:
+    """The tokens around a tool's result, but for the end of a turn: a model that writes one forges it, and ends its turn."""
+    marks = _marks(tokenizer)
+    around = itertools.chain(*(marks.result or ()))
+    return tuple(dict.fromkeys(mark for mark in around if isinstance(mark, int) and mark != marks.end))
 
 
 def call_end(tokenizer: Tokenizer) -> int | None:

@@ -4,19 +4,22 @@ r"""Talk with a trained model in the terminal.
     python -m launch.chat --workdir=runs/a --system="You answer in one sentence." --temperature=0.5 --top_p=0.9
     echo "Who is Orson Kovats?" | python -m launch.chat --workdir=runs/a
 
-A model that was taught to converse sees turns between special tokens. A base model only goes on with a text: it is given
-the beginning of a dialogue ("User: ... Assistant:") and stopped when it begins the user's next line.
+A model that was finetuned on conversations sees turns between special tokens. A base model only goes on with a text: it is
+given the beginning of a dialogue ("User: ... Assistant:") and stopped when it begins the user's next line.
+
+Calls of tools, and what comes back, are shown in brackets. A run that was finetuned on the school has its tools, Python and
+a search of the school's library; any other that can write calls has Python.
+
+    python -m launch.chat --workdir=runs/b --tools=none
+    python -m launch.chat --workdir=runs/b --tools=search --search=paragraphs:notes.txt
 
 A line that ends in \ goes on in the next; text between two \"\"\" may have many lines. Ctrl-C stops an answer, Ctrl-D ends.
 When stdin is no terminal every line is a message, only the answers go to stdout, and a mistake ends the program.
 """
 
-import contextlib
 import difflib
 import shutil
-import signal
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,16 +27,19 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from data_pipeline import protocol
-from data_pipeline.conversation import Turn, said
+from data_pipeline.conversation import Part, Text, Turn, describe_parts, said
 from data_pipeline.errors import UserError
-from data_pipeline.protocol import Prompt
+from data_pipeline.protocol import Prompt, Style
 from data_pipeline.tokenizer import Tokenizer
 from launch import cli, inference_flags
-from launch.server.deltas import TextDeltas
-from launch.tokenize import render, visible_character, wants_color
+from launch.server.turn_deltas import TurnDeltas, joined
+from launch.terminal import interrupts, messages, note, printable
+from launch.tokenize import render, wants_color
 
 if TYPE_CHECKING:  # JAX is imported late
+    from lm.assistant import Toolbox
     from lm.inference.engine import Engine
+    from lm.inference.requests import Written
     from lm.inference.sampling import Sampling
 
 HELP = (
@@ -59,6 +65,8 @@ class Chat:
     max_tokens: int  # of an answer
     seed: int  # of the next answer
     sampling: "Sampling"
+    style: Style = "plain"
+    toolbox: "Toolbox | None" = None
     system: str = ""
     show_tokens: bool = False
     turns: list[Turn] = field(default_factory=list)  # the user's and the assistant's
@@ -72,6 +80,7 @@ def define_flags() -> None:
     inference_flags.define_sampling()
     inference_flags.define_quantization()
     flags.DEFINE_integer("tokens", 256, "How many tokens at most, of each answer.", lower_bound=1)
+    inference_flags.define_tools("auto")
     # Counted up with every answer, and to stay below 2^32.
     flags.DEFINE_integer("seed", 0, "The same seed gives the same answers.", lower_bound=0, upper_bound=2**31)
 
@@ -82,23 +91,31 @@ def main(_: list[str]) -> None:
     if not options.workdir:
         raise UserError("--workdir is missing: name the folder of a run, such as --workdir=runs/course")
 
-    from launch.workdir import load_model
+    from launch.talking import load_talker, make_toolbox
     from lm.inference.engine import Engine
 
     sampling = inference_flags.sampling()
     cli.remember_compilations(Path(cli.CACHE))
-    model, tokenizer, step = load_model(Path(options.workdir).expanduser(), options.step)
+    folder = Path(options.workdir).expanduser()
+    talker = load_talker(folder, options.step)
+    if not talker.calls and options.tools not in (["auto"], ["none"]):
+        raise UserError(f"{options.workdir} holds a model that calls no tools: leave --tools out")
+    toolbox = make_toolbox(talker, options.tools, options.search, folder / "search.set_aside.jsonl")
+    tokenizer, context = talker.tokenizer, talker.model.config.context_length
     engine = Engine(
-        inference_flags.quantized(model),
+        inference_flags.quantized(talker.model),
         slots=1,
         symbols=tokenizer.vocab_size,
         token_bytes=tokenizer.token_bytes,
         quantize_cache=options.quantize_cache,
     )
-    context = model.config.context_length
-    chat = Chat(engine, tokenizer, context, options.tokens, options.seed, sampling, options.system)
-    kind = "a base model, which goes on with a dialogue" if is_base(tokenizer) else "an assistant"
-    note(f"{options.workdir} at step {step}: {kind}. /help lists the commands")
+    chat = Chat(
+        engine, tokenizer, context, options.tokens, options.seed, sampling, talker.style, toolbox, options.system
+    )
+    kind = "a base model, which goes on with a dialogue" if talker.style == "plain" else "an assistant"
+    if toolbox:
+        kind += f" with {' and '.join(tool.name for tool in toolbox.tools)}"
+    note(f"{options.workdir} at step {talker.step}: {kind}. /help lists the commands")
     sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]  # told of as a mistake when it is encoded
     for message, command in messages():
         try:
@@ -110,50 +127,6 @@ def main(_: list[str]) -> None:
             if not sys.stdin.isatty():  # nobody is there to say it another way
                 raise
             note(f"error: {error}")
-
-
-def is_base(tokenizer: Tokenizer) -> bool:
-    """Whether a model with this vocabulary is given conversations as plain text."""
-    return protocol.default_style(tokenizer) == "plain"
-
-
-def messages() -> Iterator[tuple[str, bool]]:
-    """What the user enters, and whether it is a command, until the input ends."""
-    if sys.stdin.isatty():
-        with contextlib.suppress(ImportError):  # not on every system
-            import readline  # noqa: F401  (input() then edits lines and remembers them)
-    while True:
-        try:
-            message, command = read_message()
-        except EOFError:
-            break
-        except KeyboardInterrupt:
-            note("\n(Ctrl-D ends)")
-            continue
-        if message.strip():
-            yield message, command
-    if sys.stdin.isatty():
-        print()
-
-
-def read_message() -> tuple[str, bool]:
-    r"""A message, of several lines when one ends in \ or the first begins with \"\"\"; and whether it is a command."""
-    message = read_line("> ")
-    if message.startswith('"""'):
-        message = message[3:]
-        with contextlib.suppress(EOFError):  # the end of the input ends the message too
-            while not message.rstrip().endswith('"""'):
-                message += "\n" + read_line("... ")
-        return message.rstrip().removesuffix('"""'), False
-    with contextlib.suppress(EOFError):
-        while message.endswith("\\"):
-            message = message[:-1] + "\n" + read_line("... ")
-    return message, message.startswith("/")
-
-
-def read_line(prompt: str) -> str:
-    """A line of the input; the prompt is shown to people only."""
-    return input(prompt if sys.stdin.isatty() else "")
 
 
 def obey(chat: Chat, line: str) -> bool:
@@ -203,54 +176,73 @@ def answer(chat: Chat, message: str) -> None:
     with interrupts() as interrupted:
         try:
             prompt = fitting_prompt(chat)
+            parts, written, reason = write(chat, prompt, interrupted)
         except UserError:
             chat.turns.pop()
             raise
-        text, tokens, reason = write(chat, prompt, interrupted)
+    drawn = sum(written.drawn)
     if reason == CANCELLED:
         note("(stopped)")
     elif reason == LENGTH:
-        note(f"(cut after {len(tokens)} tokens)")
+        note(f"(cut after {drawn} tokens)")
     if chat.show_tokens:
         width = shutil.get_terminal_size().columns
-        print(render(chat.tokenizer, [*prompt.tokens, *tokens], color=wants_color("auto"), width=width))
-        note(f"({len(prompt.tokens)} tokens read, {len(tokens)} written)")
-    if text.strip():
-        chat.turns.append(said("assistant", text))
+        print(render(chat.tokenizer, [*prompt.tokens, *written.tokens], color=wants_color("auto"), width=width))
+        by_tools = f", {len(written.tokens) - drawn} from tools" if drawn < len(written.tokens) else ""
+        note(f"({len(prompt.tokens)} tokens read, {drawn} written{by_tools})")
+    if describe_parts(parts).strip():
+        chat.turns.append(Turn("assistant", joined(parts)))
     else:
         chat.turns.pop()  # turns alternate: what got no answer is forgotten
         note("(no answer)")
 
 
-def write(chat: Chat, prompt: Prompt, interrupted: list[int]) -> tuple[str, list[int], str]:
-    """Print the answer as it is written, until it ends or something is in `interrupted`: its text, tokens, and why it ended."""
-    from lm.inference.requests import Request
+def write(chat: Chat, prompt: Prompt, interrupted: list[int]) -> "tuple[list[Part], Written, str]":
+    """Print the answer as it is written, until it ends or something is in `interrupted`: its parts, its tokens, and why it
+    ended.
+    """
+    from lm.assistant import answering
+    from lm.inference.requests import Request, Written
 
+    plain = chat.style == "plain"  # "Assistant:" is followed by a space, which is the dialogue's
+    stop_tokens, interjection = answering(chat.tokenizer, prompt, chat.toolbox)
     request = Request(
         prompt.tokens,
         chat.max_tokens,
         chat.sampling,
         chat.seed,
-        stop_tokens=prompt.stop_tokens,
+        stop_tokens=stop_tokens,
         stop_strings=prompt.stop_strings,
+        interjection=interjection,
     )
     chat.seed += 1
-    strip_start = is_base(chat.tokenizer)  # the space after "Assistant:"
-    deltas = TextDeltas(chat.tokenizer.token_bytes, prompt.stop_strings, strip_start=strip_start)
-    text, tokens, reason = "", [], ""
+    deltas = TurnDeltas(chat.tokenizer, prompt.stop_strings, marked=not plain, strip_start=plain)
+    parts: list[Part] = []
+    written, reason = Written(), ""
     ticket = chat.engine.submit(request)
     while not reason:
         for update in chat.engine.step():
-            tokens += update.new.tokens
             reason = update.reason
+            written.tokens += update.new.tokens
+            written.drawn += update.new.drawn
             by_string = isinstance(update.stopped_by, str)
-            new = deltas.feed(update.new.tokens, ended=bool(reason), by_string=by_string)
-            print(printable(new), end="", flush=True)
-            text += new
+            for part in deltas.feed(update.new, ended=bool(reason), by_string=by_string):
+                show(part, parts)
+                parts.append(part)
         if interrupted and not reason:
             chat.engine.cancel(ticket)
     print()
-    return text, tokens, reason
+    return parts, written, reason
+
+
+def show(part: Part, before: list[Part]) -> None:
+    """Print what an answer grows by: text as it is, everything else as a note on a line of its own."""
+    if isinstance(part, Text):
+        print(printable(part.text), end="", flush=True)
+        return
+    if sys.stdout.isatty() and before and isinstance(before[-1], Text) and not before[-1].text.endswith("\n"):
+        print()
+    note(describe_parts([part]).removesuffix("\n"))
 
 
 def fitting_prompt(chat: Chat) -> Prompt:
@@ -262,7 +254,7 @@ def fitting_prompt(chat: Chat) -> Prompt:
     system = [said("system", chat.system)] if chat.system else []
     left_out = 0
     while True:
-        prompt = protocol.prompt(chat.tokenizer, [*system, *chat.turns[left_out:]])
+        prompt = protocol.prompt(chat.tokenizer, [*system, *chat.turns[left_out:]], chat.style)
         if len(prompt.tokens) + room <= chat.context:
             break
         if left_out + 2 > len(chat.turns):
@@ -275,29 +267,6 @@ def fitting_prompt(chat: Chat) -> Prompt:
         del chat.turns[:left_out]
         note(f"(the context of {chat.context} tokens is full: the {left_out} oldest turns are left out)")
     return prompt
-
-
-@contextlib.contextmanager
-def interrupts() -> Iterator[list[int]]:
-    """A list that Ctrl-C adds to, in place of ending the program."""
-    seen: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _: seen.append(number))
-    try:
-        yield seen
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def printable(text: str) -> str:
-    """The text, for a terminal without what would command it (escape sequences)."""
-    if not sys.stdout.isatty():
-        return text
-    return "".join(c if c.isprintable() or c in "\n\t" else visible_character(c) for c in text)
-
-
-def note(text: str) -> None:
-    """A line that is no part of the conversation, dim where there are colours."""
-    print(f"\x1b[2m{text}\x1b[0m" if sys.stderr.isatty() else text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Flags that the programs which use a model share: how it is held in memory, and how tokens are drawn."""
+"""Flags that programs which use a model share: how it is held in memory, how tokens are drawn, what answers its calls."""
 
 from typing import TYPE_CHECKING
 
@@ -7,6 +7,16 @@ from absl import flags
 if TYPE_CHECKING:  # JAX is imported late
     from lm.inference.sampling import Sampling
     from lm.model.transformer import Transformer
+
+
+def define_tools(default: str) -> None:
+    """--tools and --search: what `launch.talking.make_toolbox` is asked for."""
+    flags.DEFINE_list(
+        "tools", default, "What answers a model's calls: python, search, both, none; auto: what it learnt with."
+    )
+    flags.DEFINE_string(
+        "search", None, "What is searched: a source of documents (data_pipeline/sources.py); else the school's library."
+    )
 
 
 def define_quantization() -> None:

@@ -9,6 +9,11 @@ r"""Serve trained models to programs that speak OpenAI's interface, and a playgr
 Any OpenAI client works with base_url="http://127.0.0.1:8000/v1": completions, chat, streams, log-probabilities. Requests that
 are there at the same time are decoded together. A base model chats by prompt alone: it is shown a dialogue, and it goes on.
 
+    python -m launch.serve --workdir=runs/b --tools=python,search
+
+A model that was finetuned to call tools may be given some here; each answer then shows what it did with them, in a field of
+ours (`parts`). Or the client brings its own, with OpenAI's `tools`, and runs them itself.
+
 Ctrl-C and SIGTERM let the requests that are running finish, for at most --grace seconds (exit codes 130 and 143). A second
 Ctrl-C stops at once. Only this machine can connect unless --host says otherwise.
 """
@@ -16,6 +21,7 @@ Ctrl-C stops at once. Only this machine can connect unless --host says otherwise
 import signal
 import socket
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,6 +46,7 @@ def define_flags() -> None:
     flags.DEFINE_string("api_key", None, "What clients must send as their API key; none unless given.")
     flags.DEFINE_integer("slots", 32, "How many texts each model writes at once.", 1)
     flags.DEFINE_integer("queue", 256, "How many more may wait; beyond that a client is told to come again (429).", 0)
+    inference_flags.define_tools("none")
     inference_flags.define_quantization()
     flags.DEFINE_integer("grace", 30, "Seconds that running requests may take to finish when the server is stopped.", 0)
 
@@ -56,7 +63,7 @@ def main(_: list[str]) -> int | None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     listener = listen(options.host, options.port)  # a port that is taken is told before the models are loaded
     cli.remember_compilations(Path(cli.CACHE))
-    models = {name: load(name, folder, options.slots, options.queue) for name, folder in folders.items()}
+    models = {name: load(name, folder, options) for name, folder in folders.items()}
     host, port = listener.getsockname()[:2]
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     print(f"ready at {address} (for OpenAI clients: base_url={address}/v1); Ctrl-C stops", flush=True)
@@ -93,14 +100,20 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def load(name: str, folder: Path, slots: int, waiting: int) -> "Served":
+def load(name: str, folder: Path, options: flags.FlagValues) -> "Served":
     """A run's newest checkpoint, in an engine of its own."""
-    from launch.workdir import load_model
+    from launch.talking import load_talker, make_toolbox
 
-    model, tokenizer, step = load_model(folder)
-    print(f"{name}: {folder} at step {step}", flush=True)
-    model = inference_flags.quantized(model)
-    return serve_model(name, model, tokenizer, slots, waiting, quantize_cache=flags.FLAGS.quantize_cache)
+    talker = load_talker(folder)
+    toolbox = make_toolbox(talker, options.tools, options.search, folder / "search.set_aside.jsonl")
+    names = " and ".join(tool.name for tool in toolbox.tools) if toolbox else "no tools"
+    what = "" if options.tools == ["none"] else f", with {names}"
+    print(f"{name}: {folder} at step {talker.step}{what}", flush=True)
+    model = inference_flags.quantized(talker.model)
+    served = serve_model(
+        name, model, talker.tokenizer, options.slots, options.queue, quantize_cache=options.quantize_cache
+    )
+    return replace(served, style=talker.style, toolbox=toolbox)
 
 
 def serve_model(

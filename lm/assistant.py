@@ -4,11 +4,11 @@ The engine pauses a sample at the end of a call, the tool runs while the others 
 as tokens that nobody is trained to write.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from data_pipeline.conversation import BrokenCall, Part, Text, ToolCall, Turn
-from data_pipeline.protocol import Style, call_end, parse_parts, prompt, tool_result
+from data_pipeline.protocol import Prompt, Style, call_end, parse_parts, prompt, result_marks, tool_result
 from data_pipeline.tokenizer import Tokenizer
 from data_pipeline.tools.tool import Limits, Tool, call
 from lm.inference.engine import Engine
@@ -34,6 +34,7 @@ class Reply:
 
     parts: tuple[Part, ...]
     completion: Completion
+    forged: bool = False  # it began to write a tool's result, and was ended there
 
     @property
     def text(self) -> str:
@@ -48,7 +49,9 @@ class Reply:
     @property
     def well_formed(self) -> bool:
         """Whether it ended by itself, with nothing broken in it and something said."""
-        whole = not any(isinstance(part, BrokenCall) for part in self.parts)
+        broken = any(isinstance(part, BrokenCall) for part in self.parts)
+        unanswered = any(isinstance(part, ToolCall) for part in self.parts[-1:])
+        whole = not (broken or unanswered or self.forged)
         return self.completion.reason == STOP and whole and bool(self.text.strip())
 
 
@@ -77,10 +80,21 @@ def request(
     )
 
 
-def interjection(tokenizer: Tokenizer, toolbox: Toolbox) -> Interjection | None:
+def answering(
+    tokenizer: Tokenizer, asked: Prompt, toolbox: Toolbox | None, elsewhere: Collection[str] = ()
+) -> tuple[tuple[int, ...], Interjection | None]:
+    """For who shows an answer as it is written: its stop tokens, and how calls are answered. Without tools a call ends it."""
+    end = None if asked.stop_strings else call_end(tokenizer)
+    if end is None or toolbox is None:
+        return (*asked.stop_tokens, *([] if end is None else [end])), None
+    return asked.stop_tokens, interjection(tokenizer, toolbox, elsewhere)
+
+
+def interjection(tokenizer: Tokenizer, toolbox: Toolbox, elsewhere: Collection[str] = ()) -> Interjection | None:
     """How calls are answered; None where the vocabulary has no way to write one.
 
-    After `toolbox.calls` of them the answer is an error, and the one after that ends the turn.
+    After `toolbox.calls` of them the answer is an error, and the one after that ends the turn. So does a call of a tool that
+    `elsewhere` names: somebody else runs it.
     """
     end = call_end(tokenizer)
     if end is None:
@@ -93,6 +107,8 @@ def interjection(tokenizer: Tokenizer, toolbox: Toolbox) -> Interjection | None:
         if len(calls) > toolbox.calls + 1:
             return None
         asked = calls[-1]
+        if isinstance(asked, ToolCall) and asked.name in elsewhere:
+            return None
         if len(calls) > toolbox.calls:
             text = NO_MORE
         elif isinstance(asked, BrokenCall):
@@ -106,10 +122,10 @@ def interjection(tokenizer: Tokenizer, toolbox: Toolbox) -> Interjection | None:
 
 def read_reply(tokenizer: Tokenizer, completion: Completion) -> Reply:
     """What the engine wrote, as parts."""
-    # A call that was one too many ends the turn, and is whole all the same.
+    # A call that ends the turn, as one too many does, is whole all the same.
     ended_by_call = completion.stopped_by is not None and completion.stopped_by == call_end(tokenizer)
     tokens = completion.written.tokens if ended_by_call else completion.content
-    return Reply(parse_parts(tokenizer, tokens), completion)
+    return Reply(parse_parts(tokenizer, tokens), completion, forged=completion.stopped_by in result_marks(tokenizer))
 
 
 def replies(engine: Engine, tokenizer: Tokenizer, requests: Sequence[Request]) -> list[list[Reply]]:

@@ -23,7 +23,8 @@ export async function tokenize(body, signal) {
 
 /**
  * Streams an answer. `request` holds `prompt` (completion) or `messages` (chat), and the sampling parameters.
- * Yields {promptIds (with the first), text, tokens: [{id, piece, text, logprob, alternatives: [{piece, logprob}]}], reason}.
+ * Yields {promptIds (with the first), text, tokens: [{id, piece, text, logprob, alternatives: [{piece, logprob}]}], parts,
+ * reason}; `parts` are the server's: what it did besides writing text, such as calling a tool (launch/server/messages.py).
  */
 export async function* write(request, signal) {
   const chat = "messages" in request;
@@ -38,7 +39,8 @@ export async function* write(request, signal) {
     if (!choice) continue; // a chunk with the usage alone
     const text = (chat ? choice.delta?.content : choice.text) ?? "";
     const promptIds = choice.prompt_token_ids ?? chunk.prompt_token_ids;
-    yield { promptIds, text, tokens: tokensOf(choice, text), reason: choice.finish_reason };
+    const parts = choice.delta?.parts ?? [];
+    yield { promptIds, text, tokens: tokensOf(choice, text), parts, reason: choice.finish_reason };
   }
   throw new Error("The server ended the answer in the middle.");
 }

@@ -1,10 +1,10 @@
 // The playground's state and wiring: a list of turns, each a prompt and its answer, and a composer for the next.
 
 import { listModels, tokenize, useKey, write } from "./api.js";
-import { appendTokens, element, inspectTokens } from "./tokens.js";
+import { appendTokens, element, inspectTokens, partBox } from "./tokens.js";
 
 const $ = (id) => document.getElementById(id);
-const turns = []; // {prompt, answer, view}
+const turns = []; // {prompt, answer, parts, view}
 let models = [];
 let writing = null; // the AbortController of the answer that is being written
 let counting = null; // the one of the draft's token count
@@ -27,7 +27,7 @@ async function send() {
     max_tokens: $("length").valueAsNumber,
     seed,
   };
-  const turn = { prompt, answer: "", view: turnView(prompt, settings.model) };
+  const turn = { prompt, answer: "", parts: [], view: turnView(prompt, settings.model) };
   turns.push(turn);
   setDraft("");
   begin(new AbortController());
@@ -40,10 +40,15 @@ async function send() {
     for await (const chunk of write({ ...content, ...settings }, writing.signal)) {
       const follow = nearEnd();
       if (!tokens) appendTokens(turn.view.read, named(chunk.promptIds, read));
+      const early = ({ at }) => chunk.text && at <= [...turn.answer].length; // before this text
+      const [before, after] = [chunk.parts.filter(early), chunk.parts.filter((part) => !early(part))];
       turn.answer += chunk.text;
+      turn.parts.push(...chunk.parts);
       tokens += chunk.tokens.length;
       reason = chunk.reason ?? reason;
+      turn.view.answer.append(...before.map(partBox));
       appendTokens(turn.view.answer, chunk.tokens);
+      turn.view.answer.append(...after.map(partBox));
       if (follow) scrollToEnd();
     }
   } catch (error) {
@@ -71,7 +76,7 @@ function conversation(prompt) {
   const system = $("system").value.trim() ? [{ role: "system", content: $("system").value }] : [];
   const before = turns.flatMap((turn) => [
     { role: "user", content: turn.prompt },
-    { role: "assistant", content: turn.answer },
+    { role: "assistant", content: turn.answer, ...(turn.parts.length ? { parts: turn.parts } : {}) },
   ]);
   return [...system, ...before, { role: "user", content: prompt }];
 }

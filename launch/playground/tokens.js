@@ -36,6 +36,21 @@ export function appendTokens(container, tokens) {
   }
 }
 
+/** What an assistant did besides writing text, as a small box. */
+export function partBox(part) {
+  const values = Object.values(part.arguments ?? {});
+  const told = values.length === 1 && typeof values[0] === "string" ? values[0] : JSON.stringify(part.arguments);
+  const [title, text] = {
+    thinking: ["thinks", part.text],
+    tool_call: [`calls ${part.name}`, told],
+    broken_call: [`calls something: ${part.problem}`, part.text],
+    tool_result: ["gets", part.text],
+  }[part.type];
+  const box = element("div", `part ${part.type}`);
+  box.append(element("span", "quiet", title), element("code", "", text));
+  return box;
+}
+
 /** Makes hovering, focusing and the arrow keys show tokens in `inspector`. */
 export function inspectTokens(inspector) {
   let shown = null;

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, FastAPI, Header, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 
-from data_pipeline import protocol
 from launch.server.answers import frame, usage
 from launch.server.asks import Chat, Completion, Tokenize, parse
 from launch.server.choices import chat_choices, completion_choices, completion_prompts, conversation_prompt
@@ -71,7 +70,8 @@ def make_app(models: Mapping[str, Served], api_key: str | None = None) -> FastAP
     async def chat(request: Request) -> Response:
         ask: Chat = parse(await read(request), Chat)
         served = find(ask.model)
-        prompt = await asyncio.to_thread(conversation_prompt, served, ask.messages, ask.style)
+        tools = [] if ask.tool_choice == "none" else ask.tools
+        prompt = await asyncio.to_thread(conversation_prompt, served, ask.messages, ask.style, tools)
         head = frame("chat.completion.chunk" if ask.stream else "chat.completion", "chatcmpl", served.name)
         if ask.return_token_ids:
             head["prompt_token_ids"] = prompt.tokens
@@ -105,7 +105,7 @@ def make_app(models: Mapping[str, Served], api_key: str | None = None) -> FastAP
 
 
 def describe(served: Served) -> dict[str, Any]:
-    """A model as /v1/models shows it; the last three fields are ours."""
+    """A model as /v1/models shows it; the last four fields are ours."""
     return {
         "id": served.name,
         "object": "model",
@@ -113,7 +113,8 @@ def describe(served: Served) -> dict[str, Any]:
         "owned_by": "trivium",
         "context_length": served.context,
         "vocab_size": served.tokenizer.vocab_size,
-        "style": protocol.default_style(served.tokenizer),
+        "style": served.style,
+        "tools": [tool.name for tool in served.toolbox.tools] if served.toolbox else [],
     }
 
 

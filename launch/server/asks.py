@@ -2,13 +2,14 @@
 
 import difflib
 import json
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from data_pipeline.conversation import Role, Turn, said
 from data_pipeline.protocol import Style
+from launch.server.client_tools import ClientTool, Tools
 from launch.server.errors import ApiError
+from launch.server.messages import Body, Message
 from lm.inference.sampling import Sampling
 
 # Parts of OpenAI's interface that are not served, and the values that ask for nothing.
@@ -30,12 +31,6 @@ LONGEST_STOP = 1000  # characters of a stop string
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Stop = Annotated[str, Field(min_length=1, max_length=LONGEST_STOP)]
-
-
-class Body(BaseModel):
-    """Part of a request. Pydantic converts nothing: "3" is no number."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
 
 class StreamOptions(Body):
@@ -119,30 +114,6 @@ class Completion(Generation):
         return self
 
 
-class TextPart(Body):
-    """A part of a message."""
-
-    type: Literal["text"]
-    text: str
-
-
-class Message(Body):
-    """One turn of a conversation."""
-
-    role: Literal["system", "developer", "user", "assistant"]
-    content: list[TextPart]
-
-    @field_validator("content", mode="before")
-    @classmethod
-    def _one_part(cls, value: Any) -> Any:
-        return [{"type": "text", "text": value}] if isinstance(value, str) else value
-
-    def turn(self) -> Turn:
-        """As the project knows it."""
-        role: Role = "system" if self.role == "developer" else self.role
-        return said(role, "".join(part.text for part in self.content))
-
-
 class Chat(Generation):
     """The body of /v1/chat/completions."""
 
@@ -150,7 +121,24 @@ class Chat(Generation):
     max_completion_tokens: int | None = Field(None, ge=1)
     logprobs: bool = False
     top_logprobs: int = Field(0, ge=0, le=20)
+    tools: Tools = Field([])
+    tool_choice: str = "auto"
     style: Style | None = None  # (ours) how the conversation is written: data_pipeline/protocol.py
+
+    @field_validator("tools")
+    @classmethod
+    def _one_of_each(cls, value: list[ClientTool]) -> list[ClientTool]:
+        names = [tool.function.name for tool in value]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"two tools are named {twice[0]}")
+        return value
+
+    @field_validator("tool_choice", mode="before")
+    @classmethod
+    def _free_choice(cls, value: Any) -> str:
+        if value not in ("none", "auto"):
+            raise ValueError('must be "none" or "auto": nothing here can make a model call a tool')
+        return value
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

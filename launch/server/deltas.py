@@ -12,7 +12,7 @@ class TextDeltas:
     ) -> None:
         self._token_bytes = token_bytes
         self._stop_strings = stop_strings
-        self._strip_start = strip_start  # leave out white space before the first word
+        self.strip_start = strip_start  # leave out white space before the first word
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._held = ""
 
@@ -27,9 +27,9 @@ class TextDeltas:
         else:
             end = len(self._held) - max((_overlap(self._held, stop) for stop in self._stop_strings), default=0)
         text, self._held = self._held[:end], self._held[end:]
-        if self._strip_start and text:
+        if self.strip_start and text:
             text = text.lstrip()
-            self._strip_start = not text
+            self.strip_start = not text
         return text
 
 

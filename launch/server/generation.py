@@ -7,14 +7,16 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from data_pipeline.conversation import Part, Text
 from data_pipeline.errors import UserError
-from data_pipeline.protocol import Prompt
+from data_pipeline.protocol import Prompt, Style
 from data_pipeline.tokenizer import Tokenizer
 from launch.server.asks import Chat, Completion
-from launch.server.deltas import TextDeltas
 from launch.server.engine_thread import Busy, EngineFailed, EngineThread
 from launch.server.errors import ApiError
-from lm.inference.requests import Request, Update, Written, check_request
+from launch.server.turn_deltas import TurnDeltas
+from lm.assistant import Toolbox
+from lm.inference.requests import Interjection, Request, Update, Written, check_request
 
 
 @dataclass
@@ -26,6 +28,8 @@ class Served:
     engine: EngineThread
     context: int  # tokens
     score: Callable[[Sequence[int], int], Written]  # a prompt's own log-probabilities; runs in the engine's thread
+    style: Style = "plain"  # how conversations are written unless the client says
+    toolbox: Toolbox | None = None  # what answers calls here
     created: int = field(default_factory=lambda: int(time.time()))
 
 
@@ -34,9 +38,14 @@ class Piece:
     """What a choice grows by."""
 
     choice: int
-    text: str
+    parts: list[Part]
     new: Written
     finish_reason: str | None = None
+
+    @property
+    def text(self) -> str:
+        """What it says."""
+        return "".join(part.text for part in self.parts if isinstance(part, Text))
 
 
 def check_number(served: Served, texts: int) -> None:
@@ -46,7 +55,13 @@ def check_number(served: Served, texts: int) -> None:
 
 
 def engine_requests(
-    served: Served, ask: Completion | Chat, prompts: Sequence[Prompt], *, default: int, top: int
+    served: Served,
+    ask: Completion | Chat,
+    prompts: Sequence[Prompt],
+    *,
+    default: int,
+    top: int,
+    interjection: Interjection | None = None,
 ) -> list[Request]:
     """A request for each prompt. `default`: how many tokens unless the client says. Raises `ApiError`.
 
@@ -81,14 +96,19 @@ def engine_requests(
             prompt.stop_tokens,
             (*prompt.stop_strings, *ask.stop),
             top,
+            interjection,
         )
         check_request(request, served.context)
         requests.append(request)
     return requests
 
 
-async def write(served: Served, requests: Sequence[Request], *, strip_start: bool = False) -> AsyncGenerator[Piece]:
+async def write(
+    served: Served, requests: Sequence[Request], *, marked: bool = False, strip_start: bool = False
+) -> AsyncGenerator[Piece]:
     """Run the requests and yield what they write; sample s of request r is choice r * samples + s.
+
+    `marked` and `strip_start`: as in `TurnDeltas`.
 
     When this is closed, what is still running is cancelled. Raises `ApiError` for a full queue and for a dead engine.
     """
@@ -105,25 +125,23 @@ async def write(served: Served, requests: Sequence[Request], *, strip_start: boo
         raise ApiError(429, "the queue is full: try again in a second", code="queue_full") from None
     except EngineFailed:
         raise engine_failed() from None
-    texts = {
-        (number, sample): TextDeltas(served.tokenizer.token_bytes, request.stop_strings, strip_start=strip_start)
+    turns = {
+        (number, sample): TurnDeltas(served.tokenizer, request.stop_strings, marked=marked, strip_start=strip_start)
         for number, request in enumerate(requests)
         for sample in range(request.samples)
     }
     try:
-        while texts:
+        while turns:
             number, update = await news.get()
             if isinstance(update, UserError):
                 raise update
             if isinstance(update, Exception):
                 raise engine_failed()
             key = number, update.sample
-            text = texts[key].feed(
-                update.new.tokens, ended=bool(update.reason), by_string=isinstance(update.stopped_by, str)
-            )
+            parts = turns[key].feed(update.new, ended=bool(update.reason), by_string=isinstance(update.stopped_by, str))
             if update.reason:
-                del texts[key]
-            yield Piece(number * requests[number].samples + update.sample, text, update.new, update.reason or None)
+                del turns[key]
+            yield Piece(number * requests[number].samples + update.sample, parts, update.new, update.reason or None)
     finally:
         for job in jobs:
             served.engine.cancel(job)

@@ -13,6 +13,8 @@ from data_pipeline.special_tokens import (
     DOCUMENT_START,
     END_OF_TURN,
     SYSTEM_START,
+    TOOL_RESULT_END,
+    TOOL_RESULT_START,
     USER_START,
 )
 
@@ -54,7 +56,8 @@ def test_ours(ours):
     expected += [assistant, *ours.encode("Good day\n\nto you"), end, user, *ours.encode("Who are you?"), end, assistant]
     made = prompt(ours, WHOLE, "tokens")
     assert list(made.tokens) == expected
-    assert made.stop_tokens == (end, start)
+    forged = tuple(ours.special_tokens[name] for name in (TOOL_RESULT_START, TOOL_RESULT_END))
+    assert made.stop_tokens == (end, start, *forged)  # a model cannot write a tool's result
     assert made.stop_strings == ()
 
 

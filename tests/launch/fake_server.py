@@ -3,7 +3,7 @@
     python tests/launch/fake_server.py 8000      # to look at the page without a model
 
 What the model's name says happens: "echo" says the prompt again, "slow" does so forever, "refuses" is refused, "breaks"
-breaks off with an error and "cut" without one.
+breaks off with an error and "cut" without one; "tools" calls one before it says the prompt again, and tries to after.
 """
 
 import json
@@ -17,7 +17,10 @@ from pathlib import Path
 
 PAGE = Path(__file__).resolve().parents[2] / "launch" / "playground"
 TYPES = {".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css", ".png": "image/png"}
-MODELS = ("echo", "slow", "refuses", "breaks", "cut")
+MODELS = ("echo", "slow", "refuses", "breaks", "cut", "tools")
+CALL = {"type": "tool_call", "at": 0, "name": "python", "arguments": {"code": "print(1)\n<b>2</b>"}}
+RESULT = {"type": "tool_result", "at": 0, "text": "1 <i>"}
+BROKEN = {"type": "broken_call", "text": "python", "problem": "the arguments are not JSON"}
 START, TURN, END = (0, "<|document_start|>", ""), (1, "<|turn|>", ""), (2, "<|end|>", "")
 
 
@@ -91,6 +94,10 @@ class Handler(BaseHTTPRequestHandler):
             made = choice(answer[at : at + 3], chat, strip=at == 0)
             made["finish_reason"] = reason if at + 3 >= len(answer) else None
             ids = {"prompt_token_ids": [token for token, _, _ in read]}
+            if body["model"] == "tools" and at == 0:
+                self.event({"choices": [{"index": 0, "delta": {"content": "", "parts": [CALL]}}], **ids})
+                self.event({"choices": [{"index": 0, "delta": {"content": "", "parts": [RESULT]}}], **ids})
+                made["delta"]["parts"] = [BROKEN | {"at": len(made["delta"]["content"])}]
             # A chat's are in the frame of every event, a completion's in the choice of the first.
             self.event({"choices": [made], **ids} if chat else {"choices": [made | ids if at == 0 else made]})
             time.sleep(0.03)

@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 
 from data_pipeline.special_tokens import SPECIAL_TOKENS
 
+CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+CALLED = [{"role": "assistant", "tool_calls": [CALL]}, {"role": "tool", "tool_call_id": "1", "content": "x"}]
 FIELDS = {
     "model": ["played", "no such", "", 3, None, ["played"]],
     "prompt": [
@@ -37,6 +39,9 @@ FIELDS = {
         [{"role": "user"}],
         [{"role": "user", "content": None}],
         [{"role": "user", "content": "hello", "name": 3}],
+        [{"role": "user", "content": "hello"}, *CALLED],
+        [{"role": "user", "content": "hello"}, *CALLED[::-1]],
+        [{"role": "user", "content": "hello"}, {**CALLED[0], "parts": [{"type": "thinking", "at": 9}]}, CALLED[1]],
         [],
         "hello",
         [None],
@@ -60,7 +65,8 @@ FIELDS = {
     "stream_options": [{"include_usage": True}, {}, {"include_usage": 3}, {"other": 1}, 3],
     "echo": [True, False, 1],
     "return_token_ids": [True, False],
-    "tools": [[], [{"type": "function"}]],
+    "tools": [[], [{"type": "function"}], [{"type": "function", "function": {"name": "f", "parameters": {}}}], 3],
+    "tool_choice": ["none", "auto", "required", {}, 3],
     "frequency_penalty": [0, 0.0, 1, "x"],
     "response_format": [{"type": "text"}, {"type": "json_object"}],
     "style": ["plain", "tokens", "other"],

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import uvicorn
 
+from data_pipeline.conversations import ConversationsConfig
+from data_pipeline.prepare import DocumentsConfig
 from data_pipeline.tokenizer import train_tokenizer
 from launch.serve import listen, serve
 from launch.server.app import make_app
@@ -84,7 +86,7 @@ class PlayedEngine:
             row[3] += 1
             reason = STOP if token in request.stop_tokens else LENGTH if row[3] == request.max_tokens else ""
             alternatives = [[Alternative(token, -1.0)] * request.top] if request.top else []
-            self.updates.append(Update(ticket, sample, Written([token], [-1.0], [-1.0], alternatives), reason))
+            self.updates.append(Update(ticket, sample, Written([token], [-1.0], [-1.0], alternatives, [True]), reason))
             if reason:
                 self.rows.remove(row)
         updates, self.updates = self.updates, []
@@ -139,8 +141,8 @@ def fetch(url, body):
         return json.load(answer)
 
 
-def save_run(folder: Path) -> None:
-    """A run as training leaves it, but untrained."""
+def save_run(folder: Path, conversations: tuple[str, ...] | None = None) -> None:
+    """A run as training leaves it, but untrained: of documents, or finetuned on these sources of conversations."""
     import jax
     import jax.numpy as jnp
 
@@ -149,7 +151,8 @@ def save_run(folder: Path) -> None:
     from lm.model.transformer import Transformer
 
     tokenizer(folder / "tokenizer")
-    (folder / "config.json").write_text(json.dumps(asdict(Experiment(model=MODEL))))
+    data = DocumentsConfig() if conversations is None else ConversationsConfig(sources=conversations)
+    (folder / "config.json").write_text(json.dumps(asdict(Experiment(model=MODEL, data=data))))
     checkpoints = Checkpoints(folder / "checkpoints")
     checkpoints.save(0, jax.jit(Transformer, static_argnums=1)(jax.random.key(0), MODEL), {"none": jnp.zeros(1)}, {})
     checkpoints.wait()

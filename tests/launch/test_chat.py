@@ -87,8 +87,12 @@ class Scripted:
         if self.cancelled:
             return [Update(7, 0, Written(), CANCELLED)]
         if self.left:
-            return [Update(7, 0, Written(new))]
-        return [Update(7, 0, Written(new), self.reason, self.stopped_by)]
+            return [Update(7, 0, drawn(new))]
+        return [Update(7, 0, drawn(new), self.reason, self.stopped_by)]
+
+
+def drawn(tokens: list[int]) -> Written:
+    return Written(tokens, drawn=[True] * len(tokens))
 
 
 def start(engine: Scripted, context: int = 500, **more) -> chat.Chat:

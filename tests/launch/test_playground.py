@@ -210,6 +210,26 @@ def test_in_a_chat_the_whole_conversation_is_shown_as_it_is_read(page):
     assert page.locator("h2:visible").all_inner_texts() == ["You", "echo", "All that the model reads", "echo"]
 
 
+@pytest.mark.parametrize("shown", [False, True])
+def test_calls_of_tools_and_results_are_boxes_in_the_answer(page, server, shown):
+    page.get_by_text("Chat", exact=True).click()
+    page.set_checked("#show-tokens", shown)
+    send(page, "one two three", model="tools")
+    finished(page)
+    boxes = page.locator(".answer .part")
+    told = ["calls pythonprint(1)\n<b>2</b>", "gets1 <i>", "calls something: the arguments are not JSONpython"]
+    assert boxes.all_text_contents() == told
+    if not shown:
+        lines = page.locator(".answer").inner_text().split("\n")
+        assert lines[-2:] == ["one two three", "calls something: the arguments are not JSONpython"]
+    assert page.locator("#turns b, #turns i").count() == 0  # what they say is text
+    send(page, "and?", model="tools")
+    finished(page, 2)
+    (_, answer, _) = sent(server, "/v1/chat/completions")[1]["messages"]
+    parts = [fake_server.CALL, fake_server.RESULT, fake_server.BROKEN | {"at": len("one two three")}]
+    assert answer == {"role": "assistant", "content": "one two three", "parts": parts}
+
+
 def test_tokens_can_be_read_with_the_keyboard_alone(page):
     send(page, "one two\nthree")
     finished(page)

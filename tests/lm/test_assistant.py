@@ -164,14 +164,15 @@ def test_a_call_that_cannot_be_read_is_answered_too(ours):
 
 def test_after_so_many_calls_an_error_and_then_the_end(ours):
     """Two calls are allowed: the third gets an error, and the fourth nothing, for there the turn ends."""
-    parts = [part for i in range(4) for part in (call_of(i + 1, 1), ToolResult(str(i + 2) if i < 2 else NO_MORE))]
+    parts: list = [Text("I add.")]
+    parts += [part for i in range(4) for part in (call_of(i + 1, 1), ToolResult(str(i + 2) if i < 2 else NO_MORE))]
     special = ours.special_tokens
     reply = answered(ours, written_as(ours, parts))
     assert reply.parts == tuple(parts[:-1])
     assert (reply.completion.reason, reply.completion.stopped_by) == (STOP, special[TOOL_CALL_END])
     assert not reply.well_formed
     # One that stops asking in time may still answer.
-    as_rendered(ours, [*parts[:6], Text("Well then.")])
+    as_rendered(ours, [*parts[:7], Text("Well then.")])
 
 
 def test_an_end_of_a_call_that_never_began_means_nothing(ours):

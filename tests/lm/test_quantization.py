@@ -111,10 +111,8 @@ def test_products_and_rows_are_those_of_the_floats(bits, axis):
     np.testing.assert_allclose(rows.astype(jnp.float32), floats(one)[[[3, 3], [63, 0]]], rtol=1e-2)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(
-    "name", ["gpt2", "qwen3", "scalars"]
-)  # between them: every matrix that there is but an own head
+# Between them: every matrix that there is but an own head, in both kinds.
+@pytest.mark.parametrize(("name", "kind"), [("gpt2", "int4"), ("qwen3", "int8"), ("scalars", "int8")])
 def test_the_engine_writes_what_the_model_in_floats_finds_likely(name, kind):
     """Log-probabilities of what was sampled equal those of a teacher-forced pass of the dequantized model: within 1e-3."""
     small_model = quantized(build(CONFIGS[name]), kind)
@@ -174,9 +172,9 @@ def test_crowded_rows_in_int8_write_what_they_write_alone():
     chance = np.random.default_rng(0)
     requests = [
         Request(tuple(chance.integers(0, CONFIG.vocab_size, n).tolist()), count, Sampling(temperature=0.8), seed=n)
-        for n, count in ((70, 3), (1, 120), (3, 2), (5, 60), (90, 25), (11, 1), (150, 40), (8, 17))
+        for n, count in ((40, 3), (1, 40), (3, 2), (8, 17))
     ]
-    crowded = generate(Engine(build(CONFIG), slots=3, quantize_cache=True), requests)
+    crowded = generate(Engine(build(CONFIG), slots=2, quantize_cache=True), requests)
     for request, (completion,) in zip(requests, crowded, strict=True):
         ((alone,),) = generate(engine(slots=1, quantize_cache=True), [request])
         assert completion.written.tokens == alone.written.tokens
@@ -209,7 +207,7 @@ def test_a_cache_in_int8_is_filled_written_and_rearranged_as_one_of_floats():
             np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["int4"])
 def test_fewer_bits_on_a_mesh(eight_devices, kind):
     """Parameters and cache split over all axes: the tokens of one device."""
     config = small(kv_heads=2, vocab_size=30, tied_head=False)
