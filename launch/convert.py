@@ -85,12 +85,23 @@ def take_in(source: Path, tokenizer: Path | None, workdir: Path) -> None:
 
 def give_out(workdir: Path, step: int | None, target: Path) -> None:
     """Write the model of a run, with its tokenizer, as a release."""
-    from launch.workdir import model_config, read_config
+    import jax
+    import numpy as np
+
+    from launch.workdir import load_model, lora_config, model_config, read_config
+    from lm.checkpoint import save_parameters
     from lm.interop.releases import export_release
 
-    config = model_config(read_config(workdir)["model"])
+    values = read_config(workdir)
+    config = model_config(values["model"])
     with whole_or_not_at_all(target) as folder:
-        step = export_release(config, workdir / "checkpoints", step, workdir / "tokenizer", folder)
+        if lora_config(values).rank:  # merged, in memory
+            model, _, step = load_model(workdir, step)
+            save_parameters(folder / "merged", jax.tree.map(np.asarray, model))
+            export_release(config, folder / "merged", None, workdir / "tokenizer", folder)
+            shutil.rmtree(folder / "merged")
+        else:
+            step = export_release(config, workdir / "checkpoints", step, workdir / "tokenizer", folder)
         if not (folder / "tokenizer.json").exists():
             print("transformers cannot read this tokenizer's file; it is there as it is", file=sys.stderr)
     print(f"wrote {target}: {workdir} at step {step}")

@@ -6,6 +6,7 @@ from pathlib import Path
 from jax.sharding import Mesh
 
 from data_pipeline.conversations import ConversationsConfig, PreparedConversations, prepare_conversations
+from data_pipeline.errors import UserError
 from data_pipeline.foreign_tokenizers import with_special_tokens
 from data_pipeline.marks import find_marks
 from data_pipeline.prepare import DocumentsConfig, PreparedDocuments, prepare
@@ -25,7 +26,10 @@ Prepared = PreparedDocuments | PreparedConversations
 
 
 def prepare_data(experiment: Experiment, workdir: Path, base: Path | None, cache: Path) -> Prepared:
-    """What the run reads, in tokens: by `data.tokenizer`, or by the tokenizer of the run itself or of the one it starts from."""
+    """What the run reads, in tokens: by `data.tokenizer`, or by the tokenizer of the run itself or of the one it starts from.
+
+    Raises `UserError` when that cannot be read, or the tokenizer has more symbols than the model.
+    """
     data = experiment.data
     folder = workdir if started(workdir) else base
     named = "" if folder is None or not experiment.start_from else str(folder / "tokenizer")
@@ -35,7 +39,14 @@ def prepare_data(experiment: Experiment, workdir: Path, base: Path | None, cache
     known = tokenizer_in(folder) if named and folder else None
     if known and find_marks(known) is None:
         known = with_special_tokens(known)
-    return prepare_conversations(data, known, experiment.model.context_length, cache)
+    prepared = prepare_conversations(data, known, experiment.model.context_length, cache)
+    needed, there = prepared.tokenizer.vocab_size, experiment.model.vocab_size
+    if needed > there:
+        raise UserError(
+            f"the tokenizer has {needed} symbols, the protocol's among them, and model.vocab_size is {there}: "
+            f"set --config.model.vocab_size={needed} or more"
+        )
+    return prepared
 
 
 def make_stage(experiment: Experiment, prepared: Prepared, base: Path | None, mesh: Mesh) -> Stage:

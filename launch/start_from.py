@@ -11,11 +11,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jax
+
+from data_pipeline.conversations import ConversationsConfig
 from data_pipeline.errors import UserError
 from data_pipeline.locked import locked
 from data_pipeline.tokenizer import Tokenizer, Vocabulary, find_tokenizer, load_tokenizer
 from launch import config
-from launch.workdir import HARDWARE, differences, model_config, read_config, read_documents
+from launch.workdir import HARDWARE, differences, lora_config, model_config, read_config, read_documents
 from lm.experiment import Experiment, check_experiment
 from lm.model.config import ModelConfig
 from lm.stage import Start
@@ -28,7 +31,7 @@ FREE = ("init_std", "param_dtype", "compute_dtype", "layer_loop", "remat", "atte
 def find_base(start_from: str, cache: Path) -> Path:
     """The folder that `start_from` means. An experiment file is trained first, unless that was done before.
 
-    Raises `UserError` when that training fails.
+    Raises `UserError` when that training fails, or would have to be started in a run of several processes.
     """
     if not start_from.partition(":")[0].endswith(".py"):
         return Path(start_from).expanduser()
@@ -39,6 +42,12 @@ def find_base(start_from: str, cache: Path) -> Path:
     folder = cache / "runs" / f"{Path(start_from.partition(':')[0]).parent.name}-{key}"
     done = folder / "done"
     if not done.exists():
+        # A cluster's variables would make the training that is started here wait for others, and these hold the devices.
+        if jax.distributed.is_initialized():
+            raise UserError(
+                f"{start_from} is not trained yet, and that is done by a process alone: train it with launch.train "
+                "first, and give its folder as --config.start_from"
+            )
         print(f"{start_from} is not trained yet: training it first, in {folder}", flush=True)
         with locked(folder.with_name(f"{folder.name}.lock")):
             if not done.exists():
@@ -73,11 +82,13 @@ def make_start(base: Path, experiment: Experiment, tokenizer: Tokenizer) -> Star
             f"the tokenizer is not the one that the model in {base} knows: leave data.tokenizer out, or set "
             f"--config.data.tokenizer={base / 'tokenizer'}"
         )
-    if not read_documents(values) or (base / CONVERTED).exists():
-        return Start(base / "checkpoints", there, tuple(added))
+    lora = lora_config(values)
+    reads_turns = isinstance(experiment.data, ConversationsConfig)
+    if not reads_turns or not read_documents(values) or (base / CONVERTED).exists():
+        return Start(base / "checkpoints", there, tuple(added), lora)
     # A base model of ours has seen none of the protocol's tokens but this one.
     unseen = set(tokenizer.special_tokens.values()) - {tokenizer.document_start}
-    return Start(base / "checkpoints", there, tuple(sorted(unseen | set(added))))
+    return Start(base / "checkpoints", there, tuple(sorted(unseen | set(added))), lora)
 
 
 def tokenizer_in(folder: Path) -> Tokenizer:

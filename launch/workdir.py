@@ -5,6 +5,7 @@ checkpoints/        Orbax                     evaluations.jsonl   a line a valid
 tokenizer/          to read what it wrote     samples.jsonl       a line a text
 loss.png            the loss figure           tensorboard/
 data.json           fingerprints of the data and the tokenizer
+base/               with adapters (lm/lora.py): the model that they belong to
 """
 
 import dataclasses
@@ -23,8 +24,9 @@ from data_pipeline.school.world import SchoolConfig
 from data_pipeline.tokenizer import Tokenizer, find_tokenizer, load_tokenizer
 from launch.folder import hold
 from lm import processes
-from lm.checkpoint import restore_model
+from lm.checkpoint import restore_merged
 from lm.experiment import Experiment
+from lm.lora import LoraConfig
 from lm.model.config import ModelConfig, RopeScaling
 from lm.model.transformer import Transformer
 
@@ -135,14 +137,21 @@ def model_config(values: dict[str, Any]) -> ModelConfig:
         raise UserError(f"the run's config.json is of another version of this project ({error}): train again") from None
 
 
+def lora_config(values: dict[str, Any]) -> LoraConfig:
+    """The adapters of a run (its config.json); of rank 0 where it trained the whole model."""
+    there = values.get("lora", {})
+    return LoraConfig(**{**there, **({"targets": tuple(there["targets"])} if there else {})})
+
+
 def load_model(path: Path, step: int | None = None) -> tuple[Transformer, Tokenizer, int]:
-    """The model of a run at a checkpoint (None: the newest), on one device, its tokenizer, and the step.
+    """The model of a run at a checkpoint (None: the newest), adapters merged, on one device; its tokenizer; the step.
 
     Raises `UserError` when there is none.
     """
-    config = model_config(read_config(path)["model"])
+    values = read_config(path)
+    config = model_config(values["model"])
     device = SingleDeviceSharding(jax.devices()[0])
     shapes = jax.eval_shape(lambda: Transformer(jax.random.key(0), config))
     abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), shapes)
-    model, step = restore_model(path / "checkpoints", abstract, step)
+    model, step = restore_merged(path / "checkpoints", abstract, lora_config(values), step)
     return model, load_tokenizer(find_tokenizer(path / "tokenizer")), step

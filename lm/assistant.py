@@ -49,8 +49,10 @@ class Reply:
     @property
     def well_formed(self) -> bool:
         """Whether it ended by itself, with nothing broken in it and something said."""
-        whole = not any(isinstance(part, BrokenCall) for part in self.parts)
-        return self.completion.reason == STOP and not self.forged and whole and bool(self.text.strip())
+        broken = any(isinstance(part, BrokenCall) for part in self.parts)
+        unanswered = any(isinstance(part, ToolCall) for part in self.parts[-1:])
+        whole = not (broken or unanswered or self.forged)
+        return self.completion.reason == STOP and whole and bool(self.text.strip())
 
 
 def request(
@@ -120,8 +122,10 @@ def interjection(tokenizer: Tokenizer, toolbox: Toolbox, elsewhere: Collection[s
 
 def read_reply(tokenizer: Tokenizer, completion: Completion) -> Reply:
     """What the engine wrote, as parts."""
-    forged = completion.stopped_by in result_marks(tokenizer)
-    return Reply(parse_parts(tokenizer, completion.content), completion, forged)
+    # A call that ends the turn, as one too many does, is whole all the same.
+    ended_by_call = completion.stopped_by is not None and completion.stopped_by == call_end(tokenizer)
+    tokens = completion.written.tokens if ended_by_call else completion.content
+    return Reply(parse_parts(tokenizer, tokens), completion, forged=completion.stopped_by in result_marks(tokenizer))
 
 
 def replies(engine: Engine, tokenizer: Tokenizer, requests: Sequence[Request]) -> list[list[Reply]]:

@@ -4,6 +4,7 @@ Each holds the model, the optimizer's state and a JSON of everything else a run 
 """
 
 import itertools
+import shutil
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,11 +14,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.sharding import Mesh, NamedSharding
 from orbax.checkpoint import checkpoint_managers as managers
 
 from data_pipeline.errors import UserError
 from lm import processes
-from lm.sharding import path_name
+from lm.lora import LoraConfig, init_adapters, merged
+from lm.sharding import path_name, tree_shardings
 
 # What Orbax holds in memory of parameters that lie in mapped files: pieces of this size, and so much before it writes.
 PIECE_BYTES, BUFFER_BYTES = 2**24, 2**26
@@ -38,18 +41,15 @@ class Checkpoints:
         )
 
     def save(self, step: int, model: Any, optimizer: Any, run: dict[str, Any]) -> None:
-        """Start to save; returns when the arrays are copied. Raises `UserError` when this or the last save failed."""
+        """Start to save; returns when the arrays are copied. `optimizer` may be None.
+
+        Raises `UserError` when this or the last save failed.
+        """
         state = {"model": model, "optimizer": optimizer}
         run = {**run, "step": step, "checksum": int(checksum(state))}
+        items = {name: ocp.args.StandardSave(item) for name, item in state.items() if item is not None}
         try:
-            self._manager.save(
-                step,
-                args=ocp.args.Composite(
-                    model=ocp.args.StandardSave(model),
-                    optimizer=ocp.args.StandardSave(optimizer),
-                    run=ocp.args.JsonSave(run),
-                ),
-            )
+            self._manager.save(step, args=ocp.args.Composite(**items, run=ocp.args.JsonSave(run)))
             self._manager.check_for_errors()
         except Exception as error:  # Orbax and TensorStore raise many kinds for a full or broken disk
             raise self._save_error(error) from error
@@ -87,18 +87,13 @@ class Checkpoints:
         return None
 
     def _restore(self, step: int, model: Any, optimizer: Any) -> tuple[Any, Any, dict[str, Any]]:
-        restored = self._manager.restore(
-            step,
-            args=ocp.args.Composite(
-                model=ocp.args.StandardRestore(model),
-                optimizer=ocp.args.StandardRestore(optimizer),
-                run=ocp.args.JsonRestore(),
-            ),
-        )
-        run = restored["run"]
-        if int(checksum({"model": restored["model"], "optimizer": restored["optimizer"]})) != run["checksum"]:
+        wanted = {"model": model, "optimizer": optimizer}
+        items = {name: ocp.args.StandardRestore(item) for name, item in wanted.items() if item is not None}
+        restored = self._manager.restore(step, args=ocp.args.Composite(**items, run=ocp.args.JsonRestore()))
+        state = {name: restored[name] if name in items else None for name in wanted}
+        if int(checksum(state)) != restored["run"]["checksum"]:
             raise ValueError("its checksum does not match")
-        return restored["model"], restored["optimizer"], run
+        return state["model"], state["optimizer"], restored["run"]
 
     def _set_aside(self, step: int) -> Path:
         names = (self.directory / f"damaged-{step}{'-again' * times}" for times in itertools.count())
@@ -140,6 +135,46 @@ def restore_model(directory: Path, model: Any, step: int | None = None) -> tuple
             return manager.restore(step, args=ocp.args.Composite(model=ocp.args.StandardRestore(model)))["model"], step
         except Exception as error:
             raise UserError(f"checkpoint {step} in {directory} cannot be read ({_first_line(error)})") from error
+
+
+def restore_merged(directory: Path, model: Any, lora: LoraConfig, step: int | None = None) -> tuple[Any, int]:
+    """As `restore_model`, of a run that may have trained adapters: then its base (beside `directory`) with those in it."""
+    if not lora.rank:
+        return restore_model(directory, model, step)
+    shapes = jax.eval_shape(partial(init_adapters, config=lora), jax.random.key(0), model)
+    lies = jax.tree.leaves(model)[0].sharding
+    on_mesh = isinstance(lies, NamedSharding) and isinstance(lies.mesh, Mesh)
+    shardings = tree_shardings(lies.mesh, shapes) if on_mesh else jax.tree.map(lambda _: lies, shapes)
+    abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
+    adapters, step = restore_model(directory, abstract, step)
+    base, _ = restore_model(base_of(directory), model)
+    return jax.jit(merged, donate_argnums=0)(base, adapters), step
+
+
+def base_of(directory: Path) -> Path:
+    """Where a run keeps the model that its adapters in `directory` belong to."""
+    return directory.with_name("base")
+
+
+def save_base(directory: Path, model: Any) -> None:
+    """Keep the model that adapters will belong to; what a killed attempt left is replaced. Raises `UserError` as `save` does."""
+    processes.first_does(partial(shutil.rmtree, base_of(directory), ignore_errors=True))
+    base = Checkpoints(base_of(directory))
+    base.save(0, model, None, {})
+    base.wait()
+    base.close()
+
+
+def load_base(directory: Path, model: Any) -> Any:
+    """What `save_base` kept. Raises `UserError` when it is gone or damaged."""
+    base = Checkpoints(base_of(directory))
+    restored = base.restore(model, None)
+    base.close()
+    if restored is None:
+        raise UserError(
+            f"{base.directory} is gone, which the adapters belong to: put it back, or choose another --workdir"
+        )
+    return restored[0]
 
 
 def find_step(directory: Path, step: int | None) -> int:

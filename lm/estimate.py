@@ -203,7 +203,8 @@ def memory(config: Experiment, hardware: Hardware) -> Memory:
     mesh = absent_mesh(config.mesh, hardware)
     rows = rows_at_a_time(config, dict(mesh.shape))
     state = abstract_state(config, make_optimizer(config.optimizer, config.steps), mesh)  # type: ignore[arg-type]
-    parameters, optimizer = _local_bytes(state.model), _local_bytes(state.optimizer)
+    trained, optimizer, base = map(_local_bytes, (state.model, state.optimizer, state.base))
+    parameters = trained + 2 * base  # of adapters: the frozen model, and the one that they are merged into
 
     model = _share_of_model(config.model, mesh.shape["tensor"], hardware.chip)
     chunk, z_loss = min(config.objective.chunk, model.context_length), config.objective.z_loss
@@ -215,7 +216,7 @@ def memory(config: Experiment, hardware: Hardware) -> Memory:
     return Memory(
         parameters=parameters,
         optimizer=optimizer,
-        gradients=parameters * (3 if config.accumulate > 1 else 1),
+        gradients=(trained + base) * (3 if config.accumulate > 1 else 1),
         weight_copies=weight_copies // mesh.shape["fsdp"],
         kept=kept * rows,
         working=max(block * rows + 2 * block_weights, logits_and_gradient + head_weights),

@@ -6,6 +6,7 @@ from data_pipeline.conversations import ConversationsConfig, check_conversations
 from data_pipeline.errors import UserError
 from data_pipeline.prepare import DocumentsConfig, check_documents
 from data_pipeline.school.worked_examples import TOPICS
+from lm.lora import LoraConfig, check_lora
 from lm.model.config import ModelConfig, check_model
 from lm.objectives.next_token import NextTokenConfig, check_next_token
 from lm.optimizer import OptimizerConfig, check_optimizer
@@ -62,6 +63,7 @@ class Experiment:
     data: DocumentsConfig | ConversationsConfig = field(default_factory=DocumentsConfig)  # documents: pretraining
     objective: NextTokenConfig = field(default_factory=NextTokenConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    lora: LoraConfig = field(default_factory=LoraConfig)  # adapters alone are trained, on the model of start_from
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     sample: SampleConfig = field(default_factory=SampleConfig)
     questions: QuestionsConfig = field(default_factory=QuestionsConfig)
@@ -87,6 +89,9 @@ def check_experiment(config: Experiment) -> None:
     if not config.sample.temperature >= 0:
         raise UserError(f"sample.temperature={config.sample.temperature}: must not be negative")
     check_model(config.model)
+    check_lora(config.lora)
+    if config.lora.rank and not config.start_from:
+        raise UserError("lora.rank: adapters need a model to adapt; name it with start_from")
     if isinstance(config.data, DocumentsConfig):
         check_documents(config.data)
         if config.questions.topics:

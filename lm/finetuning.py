@@ -9,6 +9,7 @@ from jax.sharding import Mesh
 
 from data_pipeline.conversation import describe_parts, said
 from data_pipeline.conversations import ConversationsConfig, PreparedConversations
+from data_pipeline.errors import UserError
 from data_pipeline.loader import PackedSource
 from data_pipeline.tokenizer import Tokenizer
 from lm import sharding
@@ -27,7 +28,10 @@ from lm.stage import Stage, Start
 def finetuning(
     config: Experiment, prepared: PreparedConversations, mesh: Mesh, start: Start | None, toolbox: Toolbox | None
 ) -> Stage:
-    """The stage for prepared conversations. Raises `UserError` when the batch or the attention does not suit the mesh."""
+    """The stage for prepared conversations.
+
+    Raises `UserError` when the batch or the attention does not suit the mesh, and for questions with nothing held out.
+    """
     assert isinstance(config.data, ConversationsConfig)  # it was prepared from it
     check_attention(config.model, mesh.devices.flat[0].platform)
     source = PackedSource(
@@ -41,11 +45,13 @@ def finetuning(
     )
     held_out = [records for records in prepared.validation if len(records)]
     measure = make_evaluation(config, held_out, prepared.tokenizer, mesh, "whole") if held_out else None
-    quiz = (
-        make_quiz(config.questions, config.data.school, prepared.tokenizer, toolbox)
-        if config.questions.topics
-        else None
-    )
+    quiz = None
+    if config.questions.topics:
+        if not measure:
+            raise UserError(
+                "questions.topics are asked at each validation, and nothing is held out: raise data.held_out"
+            )
+        quiz = make_quiz(config.questions, config.data.school, prepared.tokenizer, toolbox)
 
     def evaluate(model: Transformer) -> dict[str, float]:
         return {**(measure(model) if measure else {}), **(quiz(model) if quiz else {})}

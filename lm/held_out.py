@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from tqdm import tqdm
 
+from data_pipeline.errors import UserError
 from data_pipeline.loader import one_pass
 from data_pipeline.shards import TokenizedRecords
 from data_pipeline.tokenizer import Tokenizer
@@ -24,7 +25,10 @@ HOST_ONLY = frozenset({"document_ids"})
 def make_evaluation(
     config: Experiment, held_out: list[TokenizedRecords], tokenizer: Tokenizer, mesh: Mesh, packing: str
 ) -> Callable[[Transformer], dict[str, float]]:
-    """A function model -> loss (nats per trained token) and bits_per_byte on what is held out."""
+    """A function model -> loss (nats per trained token) and bits_per_byte on what is held out.
+
+    It raises `UserError` where no token is trained, and leaves bits_per_byte out where those that are have no bytes.
+    """
     bytes_of = jnp.array([len(tokenizer.token_bytes(i)) for i in range(tokenizer.vocab_size)], jnp.int32)
 
     @jax.jit
@@ -53,6 +57,12 @@ def make_evaluation(
             arrays = {name: value for name, value in batch.items() if name not in HOST_ONLY}
             loss, weight, length = map(float, measure(model, sharding.put_batch(mesh, arrays, batch_size)))
             nats, tokens, size = nats + loss * weight, tokens + weight, size + length
-        return {"loss": nats / tokens, "bits_per_byte": nats / math.log(2) / size}
+        if not tokens:
+            raise UserError(
+                "nothing that is measured of the held-out data is trained, so that there is no loss: raise data.held_out "
+                "or evaluate.batches"
+            )
+        # Ends of turns are trained and have no bytes.
+        return {"loss": nats / tokens, **({"bits_per_byte": nats / math.log(2) / size} if size else {})}
 
     return evaluate

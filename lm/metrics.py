@@ -65,8 +65,12 @@ class MetricWriter:
         """Validation metrics at a step."""
         self.evaluations.write(record)
         self._scalars(record, "validation")
-        numbers = ", ".join(f"{name} {value:.4f}" for name, value in record.items() if name != "step")
+        numbers = ", ".join(
+            f"{name} {value:.4f}" for name, value in record.items() if name != "step" and "." not in name
+        )
         print(f"  validation at step {record['step']}: {numbers}{' (best so far)' if is_best else ''}", flush=True)
+        for line in topic_lines(record):
+            print(f"  {line}", flush=True)
 
     def sample(self, step: int, samples: list[dict[str, str]]) -> None:
         """Texts that the model wrote at a step."""
@@ -125,6 +129,22 @@ def step_line(record: dict[str, Any], total_steps: int, seconds_left: float) -> 
     if "dollars" in record:
         parts.append(f"${record['dollars']:,.2f}")
     return " | ".join(parts)
+
+
+def topic_lines(record: dict[str, Any]) -> Iterator[str]:
+    """A line for each topic of metrics (all shares) named TOPIC.KIND.MEASURE: `facts: asked 81% right; told 8% right, 2% called`.
+
+    The first measure of a kind is always told, the others where they are not 0.
+    """
+    topics: dict[str, dict[str, list[str]]] = {}
+    for name, value in record.items():
+        if "." in name:
+            topic, kind, measure = name.split(".")
+            told = topics.setdefault(topic, {}).setdefault(kind, [])
+            if value or not told:
+                told.append(f"{value:.0%} {measure}")
+    for topic, kinds in topics.items():
+        yield f"{topic}: " + "; ".join(f"{kind} {', '.join(told)}" for kind, told in kinds.items())
 
 
 def duration(seconds: float) -> str:

@@ -53,6 +53,13 @@ PARAMETER_AXES: dict[str, tuple[str | None, ...]] = {
     "mlp.down.bias": (None,),
     "ns_coeffs": (None,),  # not a parameter: Muon's constants, which optax keeps in its state
 }
+# Adapters (lm/lora.py) lie as their matrix does, along the axis that they share with it.
+PARAMETER_AXES |= {
+    f"{name.removesuffix('.kernel')}.{half}": axes
+    for name, (inputs, *outputs) in PARAMETER_AXES.items()
+    if outputs
+    for half, axes in (("lora_a", (inputs, None)), ("lora_b", (None, *outputs)))
+}
 
 
 @dataclass

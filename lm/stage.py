@@ -4,13 +4,14 @@ The loop in `lm/train.py` knows nothing else. Finetuning, reward models and RL e
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import jax
 import numpy as np
 
+from lm.lora import LoraConfig
 from lm.model.config import ModelConfig
 from lm.model.transformer import Transformer
 
@@ -47,6 +48,7 @@ class Start:
     checkpoints: Path
     model: ModelConfig  # its; the experiment's may have more symbols
     new_tokens: tuple[int, ...] = ()  # that it has never learnt
+    lora: LoraConfig = field(default_factory=LoraConfig)  # its, where it was trained by adapters itself
 
 
 @dataclass(frozen=True)

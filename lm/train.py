@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -21,9 +21,11 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from data_pipeline.errors import UserError
 from lm import flops, processes, sharding
-from lm.checkpoint import Checkpoints, restore_model
+from lm.checkpoint import Checkpoints, load_base, restore_merged, save_base
 from lm.experiment import Experiment
+from lm.lora import init_adapters, merged
 from lm.metrics import MetricWriter, announced
+from lm.model.config import ModelConfig
 from lm.model.transformer import Transformer
 from lm.new_tokens import with_new_tokens
 from lm.optimizer import make_optimizer, make_schedule
@@ -36,8 +38,9 @@ from lm.stage import HostBatch, Metrics, Objective, Stage
 class TrainState:
     """Everything a step changes. Random numbers come from the seed and the step, so there is no key to keep."""
 
-    model: Transformer
+    model: Any  # what is trained: a Transformer, or the adapters of `base`
     optimizer: Any
+    base: Transformer | None = None  # the frozen model that adapters belong to
 
 
 class Interrupted(Exception):
@@ -63,7 +66,7 @@ def train_step(
     Arrays of the batch have B rows; they are taken B / `accumulate` at a time. Metrics are scalars float32: `loss`, those
     of the objective, and `gradient_norm`. Pure; jit it with the state donated.
     """
-    gradient = jax.value_and_grad(objective, has_aux=True)
+    gradient = jax.value_and_grad(lambda trained, piece: objective(merged(state.base, trained), piece), has_aux=True)
 
     def part(piece: dict[str, jax.Array]) -> tuple[Any, Metrics]:
         (loss, metrics), grads = gradient(state.model, piece)
@@ -75,7 +78,7 @@ def train_step(
         grads, metrics = accumulated(part, batch, accumulate)
     updates, optimizer_state = optimizer.update(grads, state.optimizer, state.model)
     model = optax.apply_updates(state.model, updates)
-    return TrainState(model, optimizer_state), {**metrics, "gradient_norm": optax.tree.norm(grads)}
+    return TrainState(model, optimizer_state, state.base), {**metrics, "gradient_norm": optax.tree.norm(grads)}
 
 
 def accumulated(
@@ -117,15 +120,30 @@ def check_fits(config: Experiment, mesh: Mesh) -> None:
 
 def abstract_state(config: Experiment, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
     """Shapes, dtypes and shardings of the state, before any array exists. Raises `UserError` if the mesh does not fit."""
-    shapes = jax.eval_shape(partial(init_state, config=config, optimizer=optimizer), jax.random.key(0))
+    return _on_mesh(mesh, jax.eval_shape(partial(init_state, config=config, optimizer=optimizer), jax.random.key(0)))
+
+
+def abstract_model(config: ModelConfig, mesh: Mesh) -> Transformer:
+    """The same of a model alone."""
+    return _on_mesh(mesh, jax.eval_shape(partial(Transformer, config=config), jax.random.key(0)))
+
+
+def _on_mesh(mesh: Mesh, shapes: Any) -> Any:
     shardings = sharding.tree_shardings(mesh, shapes)
     return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
 
 
 def init_state(key: jax.Array, config: Experiment, optimizer: optax.GradientTransformation) -> TrainState:
     """Fresh parameters and optimizer state."""
-    model = Transformer(key, config.model)
-    return TrainState(model, optimizer.init(model))
+    return begin_state(Transformer(key, config.model), config, optimizer)
+
+
+def begin_state(model: Transformer, config: Experiment, optimizer: optax.GradientTransformation) -> TrainState:
+    """The state in which training begins with these parameters."""
+    if not config.lora.rank:
+        return TrainState(model, optimizer.init(model))
+    adapters = init_adapters(jax.random.key(config.seed), model, config.lora)
+    return TrainState(adapters, optimizer.init(adapters), model)
 
 
 def train(
@@ -152,7 +170,7 @@ def train(
                     run.finish()
                     raise Interrupted(stopping, run.at)
             run.finish()
-            return run.state.model
+            return run.model
         finally:
             run.close()
 
@@ -181,17 +199,18 @@ class Run:
         shardings = jax.tree.map(lambda x: x.sharding, abstract)
         self.state: TrainState
         if restored is None and stage.start:
-            theirs = abstract_state(replace(config, model=stage.start.model), optimizer, mesh).model
-            model, at = restore_model(stage.start.checkpoints, theirs)
-            begin = partial(with_new_tokens, config=config.model, new=stage.start.new_tokens)
-            model = jax.jit(begin, out_shardings=shardings.model)(model)
-            self.state = TrainState(model, jax.jit(optimizer.init, out_shardings=shardings.optimizer)(model))
+            theirs = abstract_model(stage.start.model, mesh)
+            model, at = restore_merged(stage.start.checkpoints, theirs, stage.start.lora)
+            renew = partial(with_new_tokens, config=config.model, new=stage.start.new_tokens)
+            begin = partial(begin_state, config=config, optimizer=optimizer)
+            self.state = jax.jit(lambda model: begin(renew(model)), out_shardings=shardings)(model)
             print(f"starting from {stage.start.checkpoints.parent} at step {at}", flush=True)
         elif restored is None:
             init = partial(init_state, config=config, optimizer=optimizer)
             self.state = jax.jit(init, out_shardings=shardings)(jax.random.key(config.seed))
         else:
-            self.state = TrainState(restored[0], restored[1])
+            base = abstract.base and load_base(self.checkpoints.directory, abstract.base)
+            self.state = TrainState(restored[0], restored[1], base)
             self.at, self._seconds_before = restored[2]["step"], restored[2]["seconds"]
             self.stage.source.set_state(restored[2]["source"])
             print(f"resuming after step {self.at} of {config.steps}", flush=True)
@@ -206,6 +225,7 @@ class Run:
         self._step = jax.jit(
             step, donate_argnums=0, out_shardings=(jax.tree.map(lambda x: x.sharding, abstract), scalar)
         )
+        self._merged = jax.jit(merged)
         self._tokens_per_step = config.batch_size * config.model.context_length
         self._flops_per_step = self._tokens_per_step * flops.train_flops_per_token(
             config.model, config.model.context_length
@@ -216,6 +236,8 @@ class Run:
         self._started = self._last = time.monotonic()
         self._recent: deque[float] = deque(maxlen=50)  # seconds of the last steps, for the time left
         if restored is None and stage.start:  # from now on the other folder may change, or go
+            if self.state.base is not None:
+                save_base(self.checkpoints.directory, self.state.base)
             self.save()
             self.checkpoints.wait()
         if self.at:  # do what the run was killed before doing: the evaluation and the samples that follow a save
@@ -255,7 +277,7 @@ class Run:
         """Dispatch the next step, then report the one before it while the devices work."""
         if self._profile:
             self._profile.before(self.at + 1)
-        batch = self.stage.source.next(self.state.model)
+        batch = self.stage.source.next(self.model)
         arrays = {name: rows for name, rows in batch.items() if name not in self.stage.host_only}
         on_mesh = sharding.put_batch(self.mesh, arrays, self.config.batch_size)
         with nullcontext() if self._dispatched else announced("compiling the training step"):
@@ -296,6 +318,11 @@ class Run:
             self.writer.step(record, left, self.seconds)
 
     @property
+    def model(self) -> Transformer:
+        """The model as it is now."""
+        return self.state.model if self.state.base is None else self._merged(self.state.base, self.state.model)
+
+    @property
     def seconds(self) -> float:
         """Wall-clock time spent on this run, over all its restarts."""
         return self._seconds_before + time.monotonic() - self._started
@@ -310,7 +337,7 @@ class Run:
         """Measure on held-out data, and remember which checkpoint is the best."""
         if self.stage.evaluate is None:
             return
-        metrics = self.stage.evaluate(self.state.model)
+        metrics = self.stage.evaluate(self.model)
         is_best = metrics["loss"] < self._best[0]
         if is_best:
             self._best = (metrics["loss"], self.at)
@@ -323,7 +350,7 @@ class Run:
         """Let the model write."""
         self.report()
         if self.stage.sample is not None:
-            samples = self.stage.sample(self.state.model)
+            samples = self.stage.sample(self.model)
             if self.writer:
                 self.writer.sample(self.at, samples)
         self._last = time.monotonic()

@@ -14,6 +14,7 @@ LM = [
     "processes",
     "sharding",
     "model",
+    "lora",
     "flops",
     "stage",
     "objectives",

@@ -2,20 +2,20 @@
 
 import json
 import random
+import shutil
 import signal
 import time
+from functools import cache
 from pathlib import Path
 
 import pytest
 from programs import run, start
 
 STEPS = 40
-SMALL = (
-    "--config=experiments/pretrain/tiny.py",
+SHARED = (
     f"--config.steps={STEPS}",
     "--config.batch_size=4",
     "--config.model.vocab_size=512",
-    "--config.model.context_length=64",
     "--config.model.layers=2",
     "--config.model.width=32",
     "--config.model.heads=2",
@@ -29,6 +29,10 @@ SMALL = (
     "--config.data.school.people=20",
     "--config.data.school.arithmetic_documents=50",
 )
+SMALL = ("--config=experiments/pretrain/tiny.py", "--config.model.context_length=64", *SHARED)
+# Of conversations, few fit a shorter context.
+SMALL_FINETUNING = ("--config=experiments/sft/tiny.py", "--config.model.context_length=128", *SHARED)
+ASKED = ("--config.questions.topics=('search',)", "--config.questions.count=2", "--config.questions.tokens=8")
 
 
 def losses(workdir: Path) -> list[tuple[int, float, float]]:
@@ -36,9 +40,8 @@ def losses(workdir: Path) -> list[tuple[int, float, float]]:
     return [(r["step"], r["loss"], r["gradient_norm"]) for r in records]
 
 
-def validations(workdir: Path) -> list[tuple[int, float]]:
-    records = [json.loads(line) for line in (workdir / "evaluations.jsonl").read_text().splitlines()]
-    return [(r["step"], r["loss"]) for r in records]
+def validations(workdir: Path) -> list[tuple[float, ...]]:
+    return [tuple(json.loads(line).values()) for line in (workdir / "evaluations.jsonl").read_text().splitlines()]
 
 
 @pytest.fixture(scope="module")
@@ -46,19 +49,39 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("resume")
 
 
-def train(folder: Path, name: str, *more: str):
-    arguments = (*SMALL, f"--workdir={folder / name}", f"--cache={folder / 'cache'}", *more)
+def train(folder: Path, name: str, stage: str = "pretraining"):
+    """Begin a run, or go on with it. Finetuning starts from a copy of the whole run of pretraining."""
+    small = (
+        SMALL
+        if stage == "pretraining"
+        else (*SMALL_FINETUNING, *ASKED, f"--config.start_from={folder / f'{name}-base'}")
+    )
+    arguments = (*small, f"--workdir={folder / name}", f"--cache={folder / 'cache'}")
     return start("launch.train", *arguments, log=folder / f"{name}.log")
+
+
+def copy_base(folder: Path, name: str) -> Path:
+    """What a run of finetuning starts from."""
+    return Path(shutil.copytree(folder / "pretraining", folder / f"{name}-base"))
+
+
+@cache
+def whole(folder: Path, stage: str):
+    """Losses and validations of a run that nothing interrupted."""
+    if stage == "finetuning":
+        whole(folder, "pretraining")
+        copy_base(folder, stage)
+    program = train(folder, stage, stage)
+    assert program.wait() == 0, program.output
+    found = losses(folder / stage)
+    assert [step for step, _, _ in found] == list(range(1, STEPS + 1))
+    assert found[-1][1] < found[0][1]
+    return found, validations(folder / stage)
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(folder):
-    program = train(folder, "whole")
-    assert program.wait() == 0, program.output
-    found = losses(folder / "whole")
-    assert [step for step, _, _ in found] == list(range(1, STEPS + 1))
-    assert found[-1][1] < found[0][1]
-    return found, validations(folder / "whole")
+    return whole(folder, "pretraining")
 
 
 def wait_for_step(program, workdir: Path, step: int) -> None:
@@ -69,20 +92,28 @@ def wait_for_step(program, workdir: Path, step: int) -> None:
         time.sleep(0.002)
 
 
-def test_kill_nine_at_random_moments(folder, uninterrupted):
-    """Checkpoints are saved every other step, without waiting: nearly every kill falls into a save."""
+@pytest.mark.parametrize("stage", ["pretraining", "finetuning"])
+def test_kill_nine_at_random_moments(folder, stage):
+    """Checkpoints are saved every other step, without waiting: nearly every kill falls into a save.
+
+    Once begun, finetuning needs the run that it started from no more.
+    """
+    uninterrupted = whole(folder, stage)
     chance = random.Random(time.time_ns())
-    workdir = folder / "killed"
+    name = f"{stage}-killed"
+    base = copy_base(folder, name) if stage == "finetuning" else None
     for reached in (7, 19, 31):
-        program = train(folder, "killed")
-        wait_for_step(program, workdir, reached)
+        program = train(folder, name, stage)
+        wait_for_step(program, folder / name, reached)
         time.sleep(chance.uniform(0, 0.1))
         program.kill()
         assert program.wait() == -signal.SIGKILL
-    program = train(folder, "killed")
+        if base:
+            shutil.rmtree(base, ignore_errors=True)
+    program = train(folder, name, stage)
     assert program.wait() == 0, program.output
     assert "resuming after step" in program.output
-    assert (losses(workdir), validations(workdir)) == uninterrupted
+    assert (losses(folder / name), validations(folder / name)) == uninterrupted
 
 
 def test_sigterm_saves_and_the_same_command_goes_on(folder, uninterrupted):
@@ -125,9 +156,8 @@ def test_a_damaged_newest_checkpoint_is_passed_over(folder, uninterrupted, damag
 
 
 def test_a_finished_run_does_nothing_more(folder, uninterrupted):
-    before = (folder / "whole" / "metrics.jsonl").read_text()
-    code, output = run(
-        "launch.train", *SMALL, f"--workdir={folder / 'whole'}", f"--cache={folder / 'cache'}", log=folder / "again.log"
-    )
+    before = (folder / "pretraining" / "metrics.jsonl").read_text()
+    arguments = (*SMALL, f"--workdir={folder / 'pretraining'}", f"--cache={folder / 'cache'}")
+    code, output = run("launch.train", *arguments, log=folder / "again.log")
     assert code == 0, output
-    assert (folder / "whole" / "metrics.jsonl").read_text() == before
+    assert (folder / "pretraining" / "metrics.jsonl").read_text() == before

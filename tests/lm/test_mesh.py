@@ -1,18 +1,25 @@
 """The same run on any mesh of simulated devices: data, fsdp and tensor parallelism change the speed, not the losses."""
 
+from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
+from tiny_models import build
 
 from lm import sharding
-from lm.experiment import Experiment
+from lm.checkpoint import save_parameters
+from lm.experiment import CheckpointConfig, EvaluateConfig, Experiment
+from lm.lora import LoraConfig
+from lm.metrics import read_json_lines
 from lm.model.config import ModelConfig
 from lm.objectives.next_token import NextTokenConfig, next_token
 from lm.optimizer import OptimizerConfig, make_optimizer
 from lm.sharding import MeshConfig, make_mesh
-from lm.train import abstract_state, init_state, train_step
+from lm.stage import Stage, Start
+from lm.train import abstract_state, init_state, train, train_step
 
 STEPS = 5
 MODELS = {
@@ -110,3 +117,43 @@ def test_so_do_other_shapes_muon_and_accumulation(eight_devices):
 
 def test_so_do_normuon_value_embeddings_and_residual_scalars(eight_devices):
     agree("scalars", "normuon", MeshConfig(data=2, fsdp=2, tensor=2), eight_devices)
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+def test_so_does_finetuning_from_a_checkpoint_with_new_tokens(eight_devices, tmp_path, rank):
+    """The whole loop: a base model of fewer symbols is read onto the mesh, given rows, and taught sparse labels.
+
+    With adapters of some rank, or without.
+    """
+    model = replace(MODELS["llama"], tied_head=False)
+    base = replace(model, vocab_size=56)
+    save_parameters(tmp_path / "base", jax.tree.map(np.asarray, build(base)))
+    chance = np.random.default_rng(0)
+    tokens = chance.integers(48, 64, (16, 33), dtype=np.int32)
+    batch = {
+        "tokens": tokens[:, :-1],
+        "labels": tokens[:, 1:],
+        "positions": np.tile(np.arange(32, dtype=np.int32), (16, 1)),
+        "segment_ids": np.ones((16, 32), np.int32),
+        "loss_mask": (chance.random((16, 32)) < 0.2) & (np.arange(16) % 3 > 0)[:, None],  # rows without any, too
+    }
+    source = SimpleNamespace(next=lambda _: batch, get_state=dict, set_state=None)
+    objective = partial(next_token, config=NextTokenConfig(chunk=8))
+    stage = Stage(source, objective, frozenset(), start=Start(tmp_path / "base", base, (3, 50)))
+    config = Experiment(
+        steps=4,
+        batch_size=16,
+        model=model,
+        lora=LoraConfig(rank),
+        optimizer=OptimizerConfig(learning_rate=1e-2, warmup_steps=1),
+        evaluate=EvaluateConfig(every=0),
+        checkpoint=CheckpointConfig(every=0),
+    )
+
+    def run(name: str, mesh: MeshConfig, devices) -> list[tuple[float, float]]:
+        train(config, stage, make_mesh(mesh, devices), tmp_path / name)
+        return [(r["loss"], r["gradient_norm"]) for r in read_json_lines(tmp_path / name / "metrics.jsonl")]
+
+    wanted = run("one", MeshConfig(), eight_devices[:1])
+    assert wanted[-1][0] < wanted[0][0] - 0.3
+    np.testing.assert_allclose(run("eight", MeshConfig(2, 2, 2), eight_devices), wanted, rtol=2e-4)

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from lm.metrics import JsonLines, announced, duration, read_json_lines, step_line
+from lm.metrics import JsonLines, MetricWriter, announced, duration, read_json_lines, step_line
 
 
 def test_resuming_cuts_back_to_the_checkpoint_and_drops_a_half_written_line(tmp_path):
@@ -48,6 +48,34 @@ def test_a_missing_file_has_no_records(tmp_path):
 )
 def test_durations(seconds, text):
     assert duration(seconds) == text
+
+
+def test_an_evaluation_has_a_line_and_one_for_each_topic(tmp_path, capsys):
+    """Everything is in the file; on the terminal, shares that are 0 are left out but for the first of each kind."""
+    record = {
+        "step": 20,
+        "loss": 0.5,
+        "bits_per_byte": 1.25,
+        "well_formed": 0.97,
+        "facts.asked.right": 0.806,
+        "facts.asked.refused": 0.0,
+        "facts.asked.called": 0.02,
+        "facts.told.right": 0.0,
+        "facts.told.refused": 0.0,
+        "facts.told.called": 0.0,
+        "problems:python.sum.right": 1.0,
+        "problems:python.sum.refused": 0.0,
+        "problems:python.sum.called": 1.0,
+    }
+    writer = MetricWriter(tmp_path, 0, 100, 0.0)
+    writer.evaluation(record, is_best=True)
+    writer.close()
+    assert capsys.readouterr().out.splitlines() == [
+        "  validation at step 20: loss 0.5000, bits_per_byte 1.2500, well_formed 0.9700 (best so far)",
+        "  facts: asked 81% right, 2% called; told 0% right",
+        "  problems:python: sum 100% right, 100% called",
+    ]
+    assert read_json_lines(tmp_path / "evaluations.jsonl") == [record]
 
 
 def test_the_line_of_a_step():
