@@ -33,9 +33,13 @@ def main(_: list[str]) -> None:
     for seed in range(flags.FLAGS.seeds):
         probe = root / f"probe-{seed}"
         for name, refusals in RUNS.items():
-            sources = (*SOURCES, str(probe / refusals)) if refusals else SOURCES
+            data = (
+                {"sources": (*SOURCES, str(probe / refusals)), "repeats": (1,) * len(SOURCES) + (2,)}
+                if refusals
+                else {}
+            )
             workdir = root / f"{name}-{seed}"
-            train(EXPERIMENT, workdir, seed, f"--config.data.sources={sources!r}")
+            train(EXPERIMENT, workdir, seed, *(f"--config.data.{name}={value!r}" for name, value in data.items()))
             found[name].append(last_evaluation(workdir))
             if name == "before":
                 run("launch.probe", f"--workdir={workdir}", f"--out={probe}", f"--seed={seed}")

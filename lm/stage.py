@@ -24,8 +24,8 @@ Objective = Callable[[Transformer, dict[str, jax.Array]], tuple[jax.Array, Metri
 class Source(Protocol):
     """An iterator of batches whose position can be saved and restored."""
 
-    def next(self, model: Transformer) -> HostBatch:
-        """This process's rows of the next global batch. `model` is for sources that let it write (rollouts)."""
+    def next(self, model: Callable[[], Transformer]) -> HostBatch:
+        """This process's rows of the next global batch. `model` gives the current one, to sources that let it write (rollouts)."""
         ...
 
     def get_state(self) -> dict[str, Any]:

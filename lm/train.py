@@ -277,7 +277,7 @@ class Run:
         """Dispatch the next step, then report the one before it while the devices work."""
         if self._profile:
             self._profile.before(self.at + 1)
-        batch = self.stage.source.next(self.model)
+        batch = self.stage.source.next(lambda: self.model)
         arrays = {name: rows for name, rows in batch.items() if name not in self.stage.host_only}
         on_mesh = sharding.put_batch(self.mesh, arrays, self.config.batch_size)
         with nullcontext() if self._dispatched else announced("compiling the training step"):

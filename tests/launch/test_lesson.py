@@ -74,9 +74,9 @@ def test_hallucination_probes_before_it_finetunes_on_refusals(tmp_path, trained)
         hallucination.main([])
     assert [command[0] for command in trained] == ["launch.train", "launch.probe", "launch.train", "launch.train"]
     sources = [argument for command in trained for argument in command if argument.startswith("--config.data.sources")]
-    assert str(tmp_path / "probe-0" / "refusals.jsonl") in sources[1]
-    assert str(tmp_path / "probe-0" / "random_refusals.jsonl") in sources[2]
-    assert "refusals" not in sources[0]
+    assert str(tmp_path / "probe-0" / "refusals.jsonl") in sources[0]
+    assert str(tmp_path / "probe-0" / "random_refusals.jsonl") in sources[1]
+    assert len(sources) == 2
 
 
 @pytest.mark.parametrize(
