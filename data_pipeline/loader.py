@@ -103,7 +103,7 @@ class PackedSource:
     def next(self, model: object = None) -> Batch:  # noqa: ARG002
         """Return this process's rows of the next global batch; each array is (rows, T), see `packing.build_row`.
 
-        `model` is ignored: every source is given the current model, since those of RL write their batches with it.
+        `model` is ignored: every source is given a way to the current model, since those of RL write their batches with it.
         """
         batch = next(self._batches)
         self._delivered += 1

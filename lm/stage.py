@@ -25,7 +25,7 @@ class Source(Protocol):
     """An iterator of batches whose position can be saved and restored."""
 
     def next(self, model: Callable[[], Transformer]) -> HostBatch:
-        """This process's rows of the next global batch. `model` gives the current one, to sources that let it write (rollouts)."""
+        """This process's rows of the next global batch. `model` gives the current one to sources that let it write."""
         ...
 
     def get_state(self) -> dict[str, Any]:
