@@ -39,10 +39,10 @@ def get_config() -> Experiment:
             final_fraction=0.0,
             weight_decay=0.1,
         ),
-        evaluate=EvaluateConfig(every=200),
-        sample=SampleConfig(every=200, prompts=PROMPTS, tokens=96, temperature=0.0),
+        evaluate=EvaluateConfig(every=300),
+        sample=SampleConfig(every=300, prompts=PROMPTS, tokens=96, temperature=0.0),
         questions=QuestionsConfig(
             topics=("facts", "follow_ups", "problems:steps_first", "problems:python", "identity", "refuse", "search")
         ),
-        checkpoint=CheckpointConfig(every=200),
+        checkpoint=CheckpointConfig(every=300),
     )
