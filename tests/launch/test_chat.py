@@ -311,6 +311,12 @@ def test_mistakes(workdir, tmp_path, arguments, told):
     assert output.count("\n") == 1
 
 
+def _take_the_terminal() -> None:
+    """So that Ctrl-C is a signal to it, even where the tests were started in the background, which ignores it."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Terminal:
     """A program in a terminal of its own."""
 
@@ -323,7 +329,7 @@ class Terminal:
             stderr=theirs,
             cwd=ROOT,
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509  (so that Ctrl-C is a signal to it)
+            preexec_fn=_take_the_terminal,  # noqa: PLW1509
         )
         os.close(theirs)
         self.shown = ""
