@@ -365,7 +365,9 @@ def test_in_a_terminal(workdir):
     terminal = Terminal(command(workdir, "--tokens=4000"))
     try:
         terminal.wait_for("> ")
-        while "(Ctrl-D ends)" not in terminal.shown:  # Ctrl-C while nothing is written
+        for _ in range(60):  # Ctrl-C while nothing is written
+            if "(Ctrl-D ends)" in terminal.shown:
+                break
             terminal.type("\x03")
             terminal.read(1)
         terminal.type("talk \\\r")
