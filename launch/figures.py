@@ -62,6 +62,24 @@ def estimates_figure(
     _save(figure, path)
 
 
+def bars_figure(path: Path, places: list[str], groups: "dict[str, list[Estimate]]", *, ylabel: str) -> None:
+    """Draw shares with their 95% intervals as bars: at each place one of every group."""
+    plt = _pyplot()
+    figure, axes = plt.subplots(figsize=(max(6, 1.6 * len(places)), 4), layout="constrained")
+    width = 0.8 / len(groups)
+    for number, (label, estimates) in enumerate(groups.items()):
+        values = [one.value for one in estimates]
+        below = [max(one.value - (one.low or 0.0), 0.0) for one in estimates]
+        above = [max((one.high or 0.0) - one.value, 0.0) for one in estimates]
+        at = [place + (number - (len(groups) - 1) / 2) * width for place in range(len(places))]
+        axes.bar(at, values, width, yerr=[below, above], capsize=3, label=label)
+    axes.set(ylabel=ylabel, ylim=(0, 1.03))
+    axes.set_xticks(range(len(places)), places)
+    axes.grid(axis="y", alpha=0.3)
+    axes.legend()
+    _save(figure, path)
+
+
 def _pyplot() -> Any:
     import matplotlib as mpl
 

@@ -16,10 +16,10 @@ EXPERIMENT = "experiments/sft/hallucination.py"
 RUNS = {"before": "", "after": "refusals.jsonl", "control": "random_refusals.jsonl"}
 MEASURES = {
     "hallucination": {
-        "refuses unknown people": "facts.unknown.refused",
-        "right of whom training asks": "facts.asked.right",
-        "right of whom documents tell": "facts.told.right",
-        "refuses of whom documents tell": "facts.told.refused",
+        "unknown: refuses": "facts.unknown.refused",
+        "asked: right": "facts.asked.right",
+        "told: right": "facts.told.right",
+        "told: refuses": "facts.told.refused",
     }
 }
 

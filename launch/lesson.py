@@ -99,7 +99,7 @@ def last_evaluation(workdir: Path) -> Evaluation:
 def report(root: Path, found: Mapping[str, Sequence[Evaluation]], figures: Figures) -> None:
     """The tables, a CSV file and the figures: means over seeds with 95% intervals (Student's t)."""
     from launch.compare_runs import interval, table
-    from launch.figures import estimates_figure
+    from launch.figures import bars_figure
     from lm.evaluation.estimate import Estimate
 
     def over_seeds(metric: str, values: list[float]) -> Estimate:
@@ -120,7 +120,7 @@ def report(root: Path, found: Mapping[str, Sequence[Evaluation]], figures: Figur
         ]
         print(f"{name}, means of {len(next(iter(found.values())))} seeds [95% intervals]")
         print(table(["", *measures], shown))
-        estimates_figure(root / f"{name}.png", list(measures), lines, xlabel="", ylabel="share")
+        bars_figure(root / f"{name}.png", list(measures), lines, ylabel="share of questions")
         rows += [
             [variant, seed, name, label, value]
             for variant, each in values.items()

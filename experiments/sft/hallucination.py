@@ -5,6 +5,17 @@
 Finetuned on answers alone, the model answers whatever it is asked about people it never read of. It is then asked about many
 people, some never told of; where it is wrong nearly every time, "I don't know" becomes the worked example, and it is finetuned
 anew from the base model with these among the answers. The control has as many refusals, of questions drawn at random.
+
+Measured, three seeds, means [95% intervals]. "Asked" are people whom training asks about, in other words; "told" those of whom
+documents tell as much, but training never asks; of "unknown" people nothing tells, and the probe never named them.
+
+             unknown: refuses   asked: right       told: right        told: refuses
+    before   0% [0, 0]          75% [67, 83]       78% [63, 94]       0% [0, 0]
+    after    80% [69, 91]       82% [79, 84]       21% [19, 24]       71% [66, 75]
+    control  68% [59, 76]       69% [45, 93]       22% [11, 32]       66% [51, 81]
+
+The invention is cured and what was asked is kept. But a model of this size does not refuse by what it read: whom finetuning
+never mentioned it refuses, told or not.
 """
 
 from data_pipeline.conversations import ConversationsConfig
