@@ -59,14 +59,12 @@ def find_base(start_from: str, cache: Path) -> Path:
     return folder
 
 
-def make_start(base: Path, experiment: Experiment, tokenizer: Tokenizer) -> Start:
-    """What the loop needs to begin with the model in `base`.
+def check_base(base: Path, experiment: Experiment) -> None:
+    """Raise `UserError` unless `base` holds the experiment's model, up to how it is run; symbols may be added.
 
-    Raises `UserError` unless that is the experiment's model, up to how it is run, and knows this tokenizer; symbols may be
-    added. Rotary models may have another context: they have no parameter for a position.
+    Rotary models may have another context: they have no parameter for a position.
     """
-    values = read_config(base)
-    there = model_config(values["model"])
+    there = model_config(read_config(base)["model"])
     free = FREE if there.positions == "learned" else (*FREE, "context_length")
     if experiment.model.vocab_size > there.vocab_size:
         free = (*free, "vocab_size")
@@ -75,6 +73,12 @@ def make_start(base: Path, experiment: Experiment, tokenizer: Tokenizer) -> Star
         mine, its = _flags(experiment.model, free), _flags(there, free)
         change = " ".join(f"--config.model.{name}={value}" for name, value in its.items() if value != mine[name])
         raise UserError(f"start_from={base} holds another model ({'; '.join(differ)}): set {change}")
+
+
+def make_start(base: Path, experiment: Experiment, tokenizer: Tokenizer) -> Start:
+    """What the loop needs to begin with the model in `base`. Raises `UserError` unless that model knows this tokenizer."""
+    values = read_config(base)
+    there = model_config(values["model"])
     known = tokenizer_in(base)
     added = range(known.vocab_size, tokenizer.vocab_size)
     if not _extends(tokenizer.vocabulary, known.vocabulary):

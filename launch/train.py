@@ -70,7 +70,7 @@ def run(experiment: Experiment, workdir: Path) -> int:
 
     from launch.figures import loss_figure
     from launch.stages import make_stage, prepare_data
-    from launch.start_from import find_base
+    from launch.start_from import check_base, find_base
     from launch.workdir import keep_data_identity, open_workdir, same_everywhere, started
     from lm import processes
     from lm.model.summary import summary
@@ -84,6 +84,7 @@ def run(experiment: Experiment, workdir: Path) -> int:
     base = None
     if experiment.start_from and not started(workdir):  # before JAX takes the devices: training it may need them
         base = find_base(experiment.start_from, cache)
+        check_base(base, experiment)  # before the data, which may take long
     cli.remember_compilations(cache)
     same_everywhere("experiment", dataclasses.asdict(experiment))
     with processes.first_does(lambda: open_workdir(workdir, experiment)) or nullcontext():

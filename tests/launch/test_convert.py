@@ -233,7 +233,7 @@ def test_another_model_or_tokenizer_to_start_from_is_refused(release, tmp_path):
     train = [*SMALL, f"--cache={tmp_path / 'cache'}", f"--workdir={tmp_path / 'new'}"]
     code, output = run("launch.train", *train, f"--config.start_from={tmp_path / 'run'}", log=tmp_path / "log")
     assert code == 2
-    assert "holds another model (model.vocab_size: 300 there," in output
+    assert "holds another model (model." in output
     flags = output.split(": set ")[1].split()
     shutil.rmtree(tmp_path / "new")
     train += flags
