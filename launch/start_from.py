@@ -101,9 +101,11 @@ def tokenizer_in(folder: Path) -> Tokenizer:
 
 
 def _extends(longer: Vocabulary, shorter: Vocabulary) -> bool:
+    """Whether nothing but special tokens was added: other ones would be written for what has been learnt otherwise."""
     count = len(shorter)
     names = {token: name for token, name in longer.special_names.items() if token < count}
-    return longer.bytes_by_id[:count] == shorter.bytes_by_id and names == shorter.special_names
+    special = all(token in longer.special_names for token in range(count, len(longer)))
+    return special and longer.bytes_by_id[:count] == shorter.bytes_by_id and names == shorter.special_names
 
 
 def _fixed(config: ModelConfig, free: tuple[str, ...]) -> dict[str, Any]:
