@@ -344,16 +344,16 @@ def test_ways_of_sampling_share_three_programs():
 
 def test_compiled_programs_are_dropped_when_there_are_many(monkeypatch):
     """Requests of every kind, twice, with room for few programs: the same texts, and never more than fit."""
-    monkeypatch.setattr(programs, "PROGRAMS", 4)
+    monkeypatch.setattr(programs, "PROGRAMS", 2)
     few = Engine(build(replace(CONFIG, mlp_width=20)), slots=8)
-    requests = [Request((1,) * n, n, s, samples=1 + n % 5) for n in (3, 30, 70) for s in (GREEDY, Sampling(), WARM)]
+    requests = [Request((1,) * n, n, s, samples=1 + n % 5) for n in (3, 30) for s in (GREEDY, Sampling())]
     texts, most = [], 0
     for request in [*requests, *requests]:
         texts.append(tokens_of(generate(few, [request])))
         most = max(
             most, programs.decode._cache_size(), programs.prefill._cache_size(), programs.rearrange._cache_size()
         )
-    assert most <= 4 + 4  # what one request adds before the next looks
+    assert most <= 2 + 4  # what one request adds before the next looks
     assert texts[: len(requests)] == texts[len(requests) :]
 
 

@@ -112,7 +112,7 @@ def test_products_and_rows_are_those_of_the_floats(bits, axis):
 
 
 # Between them: every matrix that there is but an own head, in both kinds.
-@pytest.mark.parametrize(("name", "kind"), [("gpt2", "int4"), ("qwen3", "int8"), ("scalars", "int8")])
+@pytest.mark.parametrize(("name", "kind"), [("gpt2", "int4"), ("scalars", "int8")])
 def test_the_engine_writes_what_the_model_in_floats_finds_likely(name, kind):
     """Log-probabilities of what was sampled equal those of a teacher-forced pass of the dequantized model: within 1e-3."""
     small_model = quantized(build(CONFIGS[name]), kind)
