@@ -5,6 +5,13 @@
 
 It starts from experiments/pretrain/tiny.py, which is trained before if it was not yet (or from your run of it:
 --config.start_from=runs/school).
+
+Measured by these commands on two CPU cores, one seed: 99.4% of the answers to questions that training never asked end by
+themselves and are well formed. Right: 75% of facts
+asked about in other words, 63% of facts about people whom only documents tell of, 49% where those are four or fewer, 4% of what
+nothing tells; 80% to 100% of word problems by Python, called every time it is asked for and never else; 97% of harmful requests
+refused and none of the harmless beside them. Search is called 96% of the times it is asked for, but the value is read off the
+result in 34% (rare) and 3% (unknown): copying is what a model of this size lacks.
 """
 
 from data_pipeline.conversations import ConversationsConfig
