@@ -21,6 +21,7 @@ from data_pipeline.conversation import Conversation, Text, Turn, said
 from data_pipeline.errors import UserError
 
 Item = dict[str, Any]
+GYM_VERSION = 1  # raised whenever the same task and seed would give other conversations
 HELD_OUT = 200  # items of each task that no training has
 HELD_OUT_SEED = 2**31
 SEED_STRIDE = 1_000_003  # more items than anybody asks for

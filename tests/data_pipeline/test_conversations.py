@@ -269,3 +269,12 @@ def test_a_tokenizer_is_needed_that_has_tokens_for_turns(tmp_path, ours):
     assert prepare(gpt2, tmp_path / "cache", path, tokenizer=str(saved)).tokenizer.fingerprint == ours.fingerprint
     with pytest.raises(UserError, match="there is no file"):
         prepare(ours, tmp_path / "cache", str(Path(tmp_path) / "nowhere.jsonl"))
+
+
+def test_a_task_of_the_gym_is_a_source(ours, tmp_path, monkeypatch):
+    pytest.importorskip("reasoning_gym", reason='needs pip install "trivium[gym]"')
+    monkeypatch.setattr(conversations, "GYM_ITEMS", 30)
+    prepared = prepare(ours, tmp_path, "gym:spell_backward", context=512)
+    assert (len(prepared.train[0]), len(prepared.validation[0])) == (30, 200)
+    with pytest.raises(UserError, match="spell_backward"):
+        prepare(ours, tmp_path, "gym:spell_forward", context=512)
