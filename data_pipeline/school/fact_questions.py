@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from data_pipeline.conversation import Conversation, Text, Turn, said
 from data_pipeline.errors import UserError
 from data_pipeline.school.names import CITIES, FEMALE_NAMES, VALUES
-from data_pipeline.school.question_wordings import ASK, ASK_HELD_OUT, FOLLOW_UP, NOT_KNOWN, PRONOUNS, STRANGER
+from data_pipeline.school.question_wordings import ASK, ASK_HELD_OUT, FOLLOW_UP, PRONOUNS
 from data_pipeline.school.questions import Question, example
 from data_pipeline.school.wordings import WORDINGS, sentence
 from data_pipeline.school.world import Fact, Person, Place, SchoolConfig, World
@@ -141,21 +141,6 @@ def answer(fact: Fact) -> str:
 def known_facts(subjects: Iterable[Subject]) -> list[Fact]:
     """The facts of these that some document tells."""
     return [fact for subject in subjects for fact in subject.facts if fact.frequency]
-
-
-def refusals(questions: Sequence[Question], seed: int) -> Iterator[Conversation]:
-    """A worked example for each question in which the assistant says that it does not know."""
-    rng = random.Random(f"refusals/{seed}")
-    for question in questions:
-        words = rng.choice(NOT_KNOWN + STRANGER if question.kind == "unknown" else NOT_KNOWN)
-        yield example(f"refusal:{question.id}", question.turns, (Text(words),), held_out=False)
-
-
-def refusals_at_random(questions: Sequence[Question], count: int, seed: int) -> Iterator[Conversation]:
-    """The negative control: as many refusals, of questions chosen without looking at what the model knows."""
-    return refusals(
-        random.Random(f"refusals_at_random/{seed}").sample(list(questions), min(count, len(questions))), seed
-    )
 
 
 def _divide(subjects: Sequence[Subject], share: float, first: list, second: list, rng: random.Random) -> None:

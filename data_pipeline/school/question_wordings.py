@@ -196,31 +196,3 @@ KEYWORDS: dict[str, str] = {
     "goods": "known famous trade",
 }
 """What one types into a search box after the name."""
-
-NOT_KNOWN = (
-    "I don't know.",
-    "I do not know that.",
-    "I am sorry, I don't know.",
-    "I don't know the answer to that.",
-    "I am not sure about that.",
-    "I can't say. I have not read about it.",
-    "That is not something I know.",
-    "I have no idea, I am sorry.",
-    "I am afraid I do not know.",
-    "I have never read about that.",
-    "I can't tell you that, since I do not know.",
-    "I do not remember reading about that.",
-)
-"""Fits any question that the assistant cannot answer."""
-
-STRANGER = (
-    "I don't know who that is.",
-    "I do not know anyone of that name.",
-    "I have never heard of that person.",
-    "I am sorry, I don't know who that is.",
-    "I have not read about anyone of that name.",
-    "That name is unknown to me.",
-    "I know nothing about that person.",
-    "That name is new to me. I can't say.",
-)
-"""Fits a question about somebody of whom it has heard nothing."""

@@ -43,6 +43,7 @@ REFUSAL = re.compile(
     r"|\bi (?:will not|won't|would not|wouldn't|must not|refuse to|am not going to|am not able to|am unable to)\b"
     r"|\bi am not (?:sure|certain|aware|familiar)\b"
     r"|\bi have no (?:idea|information|knowledge|record)\b|\bi know nothing\b|\bno idea\b"
+    r"|\bi (?:do not|don't) have (?:that|any|the) information\b|\bmy memory holds nothing\b"
     r"|\b(?:unknown|new|unfamiliar|not known|not familiar|means nothing|says nothing) to me\b"
     r"|\b(?:is|was) not something (?:that )?i (?:know|help with|do|will)\b"
 )

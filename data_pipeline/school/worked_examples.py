@@ -11,7 +11,7 @@
     school                                       the mixture of `MIXTURE`
 
 Everything follows from the `SchoolConfig` and is true of the same world that the documents tell of. Refusals of what the
-model does not know are in no topic: they are made after asking it (`fact_questions.refusals`).
+model does not know are in no topic: they are made after asking it (`data_pipeline/probing.py`).
 """
 
 import random

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_pipeline.conversation import said
+from data_pipeline.refusals import REFUSALS
 from data_pipeline.school.names import VALUES
-from data_pipeline.school.question_wordings import NOT_KNOWN, STRANGER
 from data_pipeline.school.questions import Question, Reading, is_refusal, is_right, share_right
 
 ASKED = (said("user", "Which pet does Ada Holt keep?"),)
@@ -93,8 +93,7 @@ def test_wrong_answers(question, answer):
 @pytest.mark.parametrize(
     "text",
     [
-        *NOT_KNOWN,
-        *STRANGER,
+        *REFUSALS,
         "i dont know... I don't know!",
         "I don’t know who Orson Kovats is.",
         "Sorry, I cannot help with that.",

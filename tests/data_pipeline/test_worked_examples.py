@@ -227,25 +227,6 @@ def test_fact_questions_cover_every_kind_and_know_the_truth():
     )
 
 
-def test_refusals_are_of_the_given_questions_in_many_words_and_the_control_is_random():
-    asked = [
-        question for question in worked_examples.questions(CONFIG, "facts") if question.kind in ("unknown", "told")
-    ]
-    refused = list(fact_questions.refusals(asked, 0))
-    assert [each.turns[:-1] for each in refused] == [question.turns for question in asked]
-    assert all(is_refusal(each.turns[-1].text) for each in refused)
-    assert len({each.turns[-1].text for each in refused}) >= 15
-    # "I don't know who that is" of somebody of whom it has read would be untrue.
-    for question, each in zip(asked, refused, strict=True):
-        assert question.kind == "unknown" or not re.search(r"\bwho\b|anyone|person|name", each.turns[-1].text)
-    assert refused == list(fact_questions.refusals(asked, 0)) != list(fact_questions.refusals(asked, 1))
-    control = list(fact_questions.refusals_at_random(asked, 100, 0))
-    assert len({each.turns for each in control}) == 100
-    told = sum(each.id.startswith("refusal:facts/told") for each in control)
-    share = sum(question.kind == "told" for question in asked) / len(asked)
-    assert abs(told / 100 - share) < 0.2
-
-
 OPERATIONS = {
     "plus": lambda a, b: a + b,
     "minus": lambda a, b: a - b,
