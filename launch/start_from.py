@@ -25,7 +25,7 @@ from lm.stage import Start
 
 CONVERTED = "converted.json"  # says of a folder that its model came from elsewhere, and from where
 # How a model is run, and what its first parameters would have been: of no matter to the parameters it starts from.
-FREE = ("init_std", "param_dtype", "compute_dtype", "layer_loop", "remat", "attention")
+FREE = ("init_std", "param_dtype", "compute_dtype", "layer_loop", "remat", "attention", "scalar_head")
 
 
 def find_base(start_from: str, cache: Path) -> Path:

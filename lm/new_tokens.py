@@ -5,12 +5,14 @@ A new token starts as the mean of the others (J. Hewitt, "Initializing New Word 
 random row may take most of it.
 """
 
+import copy
 from collections.abc import Sequence
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from lm.model.config import ModelConfig
 from lm.model.transformer import Transformer
@@ -20,7 +22,15 @@ VOCABULARY_AXIS = {"token_embedding": 0, "head": 1, "value_embedding": 1}  # whe
 
 
 def with_new_tokens(model: Transformer, config: ModelConfig, new: Sequence[int]) -> Transformer:
-    """The model as one of `config`, which may have more symbols: those, and `new`, are the mean of all others."""
+    """The model as one of `config`, which may have more symbols: those, and `new`, are the mean of all others.
+
+    A scalar head is added, of zeros, or left out, as `config` has it.
+    """
+    model = copy.copy(model)
+    if not config.scalar_head:
+        model.scalar_head = None
+    elif model.scalar_head is None:
+        model.scalar_head = nnx.data(jnp.zeros(config.width, jnp.dtype(config.param_dtype)))
     before = model.config.vocab_size
     known = np.setdiff1d(np.arange(before), new)
     unknown = np.setdiff1d(np.arange(config.vocab_size), known)

@@ -33,6 +33,7 @@ PARAMETER_AXES: dict[str, tuple[str | None, ...]] = {
     "token_embedding": ("vocab", "embed"),
     "position_embedding": (None, "embed"),
     "head": ("embed", "vocab"),
+    "scalar_head": ("embed",),
     "norm.scale": (None,),
     "norm.bias": (None,),
     "attention.query.kernel": ("embed", "heads"),

@@ -44,6 +44,7 @@ class ModelConfig:
     value_embeddings: bool = (
         False  # a table a layer that adds to the values (arXiv 2410.17897, as modded-nanogpt has it)
     )
+    scalar_head: bool = False  # a number for each position besides the logits: a value, or a reward
     logit_soft_cap: float = 0.0  # c tanh(logits / c) (arXiv 2408.00118); 0: none
     windows: tuple[int, ...] = (0,)  # attention window of each layer, in tokens, repeated over the layers; 0: all
     init_std: float = 0.0  # of every matrix; 0: 1 / sqrt(its inputs)

@@ -94,6 +94,7 @@ class Transformer(nnx.Module):
         )
         self.final_norm = Norm(d, config)
         self.head = None if config.tied_head else nnx.data(std * jax.random.normal(head_key, (d, v), dtype))
+        self.scalar_head = nnx.data(jnp.zeros(d, dtype)) if config.scalar_head else None
 
     def hidden(
         self,
@@ -158,6 +159,11 @@ class Transformer(nnx.Module):
         embedding = self.token_embedding.astype(hidden.dtype)
         scores = jnp.einsum("...d,vd->...v", hidden, embedding, preferred_element_type=jnp.float32)
         return soft_cap(scores, self.config.logit_soft_cap)
+
+    def scalars(self, hidden: jax.Array) -> jax.Array:
+        """The scalar head's number at each position, float32 (...), from `hidden` (..., D): 0 before it is trained."""
+        assert self.scalar_head is not None  # the config has asked for it
+        return jnp.matmul(hidden, self.scalar_head.astype(hidden.dtype), preferred_element_type=jnp.float32)
 
     @property
     def head_matrix(self) -> Matrix:
