@@ -4,7 +4,7 @@ from experiments.sft import tiny
 from lm.experiment import CheckpointConfig, EvaluateConfig, Experiment, SampleConfig
 from lm.objectives.policy_gradient import PolicyGradientConfig
 from lm.optimizer import OptimizerConfig
-from lm.rl.config import PracticeConfig
+from lm.practice import PracticeConfig
 
 
 def get_config() -> Experiment:
