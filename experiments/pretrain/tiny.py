@@ -18,6 +18,8 @@ from lm.model.presets import preset
 from lm.optimizer import OptimizerConfig
 
 SCHOOL_PROMPTS = ("", "Bruno Lockwood works as a", "Orson Kovats was born in the city of", "Emily buys 3 apples and")
+# The smallest vocabulary: special tokens, 256 bytes, and the characters of the school. All are ASCII: a byte a token.
+SCHOOL_CHARACTERS = 336
 PYDOC_PROMPTS = ("", 'The "assert" statement', "A list is")
 
 
@@ -44,15 +46,15 @@ def pydoc_optimizer() -> OptimizerConfig:
 
 
 def get_config(variant: str = "school") -> Experiment:
-    """The experiment on the school, or on pydoc: the Python language reference."""
-    if variant not in ("school", "pydoc"):
-        raise UserError(f"experiments/pretrain/tiny.py has no variant {variant!r}: choose school or pydoc")
-    school = variant == "school"
+    """The experiment on the school, on the school in bytes, or on pydoc: the Python language reference."""
+    if variant not in ("school", "bytes", "pydoc"):
+        raise UserError(f"experiments/pretrain/tiny.py has no variant {variant!r}: choose school, bytes or pydoc")
+    school = variant != "pydoc"
     config = Experiment(
         steps=300,
         batch_size=16,
         model=preset("tiny"),
-        data=DocumentsConfig(sources=(variant,)),
+        data=DocumentsConfig(sources=("school" if school else "pydoc",)),
         optimizer=school_optimizer() if school else pydoc_optimizer(),
         evaluate=EvaluateConfig(every=60),
         sample=SampleConfig(every=60, prompts=SCHOOL_PROMPTS if school else PYDOC_PROMPTS),
@@ -60,4 +62,7 @@ def get_config(variant: str = "school") -> Experiment:
     )
     config.model.qk_norm = not school
     config.model.vocab_size = 2048 if school else 1024  # pydoc holds too little text for more
+    if variant == "bytes":
+        config.model.vocab_size = SCHOOL_CHARACTERS
+        config.model.context_length, config.steps = 512, 600  # four times the tokens in as many epochs
     return config
