@@ -112,7 +112,7 @@ def _whole(pairs: np.ndarray, order: np.ndarray, row_length: int) -> Plan:
     """
     full_rows, rest = np.divmod(pairs[order], row_length)
     has_rest = rest > 0
-    row_of_rest = np.array(_best_fit(rest[has_rest].tolist(), row_length), dtype=np.int64)
+    row_of_rest = np.array(best_fit(rest[has_rest].tolist(), row_length), dtype=np.int64)
     first_full_row = row_of_rest.max(initial=-1) + 1
 
     nth_document, nth_row = _enumerate_each(full_rows)
@@ -124,7 +124,7 @@ def _whole(pairs: np.ndarray, order: np.ndarray, row_length: int) -> Plan:
     return _plan(row_length, row[by_row], document[by_row], start[by_row], stop[by_row])
 
 
-def _best_fit(sizes: list[int], capacity: int) -> list[int]:
+def best_fit(sizes: list[int], capacity: int) -> list[int]:
     """Return the row of each size: the open row with the least room that still holds it, else a new row.
 
     All rows stay open. They are kept by the room that is left in them, of which there are at most `capacity` values,

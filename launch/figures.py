@@ -24,6 +24,33 @@ def loss_figure(workdir: Path) -> Path:
     return _save(figure, workdir / "loss.png")
 
 
+def practice_figure(workdir: Path) -> Path:
+    """Draw how practice went into `workdir/practice.png`: reward, answers, their length, and pass@k before and after."""
+    plt = _pyplot()
+    steps = read_json_lines(workdir / "metrics.jsonl")
+    evaluations = read_json_lines(workdir / "evaluations.jsonl")
+    figure, (answers, lengths, passes) = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
+    at = [r["step"] for r in steps]
+    answers.plot(at, [r["right"] for r in steps], linewidth=0.8, alpha=0.8, label="right, in practice")
+    answers.plot(at, [r["reward"] for r in steps], linewidth=0.8, alpha=0.8, label="reward, in practice")
+    answers.plot(
+        [r["step"] for r in evaluations], [r["accuracy"] for r in evaluations], marker="o", label="right, held out, greedy"
+    )
+    answers.set(xlabel="step", ylabel="share of rollouts", ylim=(-0.03, 1.03))
+    lengths.plot(at, [r["length"] for r in steps], linewidth=0.8, label="mean")
+    lengths.plot(at, [r["length_max"] for r in steps], linewidth=0.5, alpha=0.6, label="longest")
+    lengths.set(xlabel="step", ylabel="tokens of a rollout")
+    for record, name in zip((evaluations[:1] + evaluations[1:][-1:]), ("before", "after"), strict=False):
+        ks = sorted(int(key.removeprefix("pass_at_")) for key in record if key.startswith("pass_at_"))
+        values = [record[f"pass_at_{k}"] for k in ks]
+        passes.plot(ks, values, marker="o", label=f"{name} (step {record['step']})")
+    passes.set(xlabel="k", ylabel="pass@k, held out", ylim=(-0.03, 1.03), xscale="log")
+    for axes in (answers, lengths, passes):
+        axes.grid(alpha=0.3)
+        axes.legend()
+    return _save(figure, workdir / "practice.png")
+
+
 def recall_figure(workdir: Path, recall: list[dict[str, Any]]) -> Path:
     """Draw recall against how often a fact was told into `workdir/recall.png`; `recall` as in `lm.recall.Recall`."""
     plt = _pyplot()

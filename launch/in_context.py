@@ -47,10 +47,10 @@ def main(_: list[str]) -> None:
 
     from launch.compare_runs import table
     from launch.figures import estimates_figure
-    from launch.workdir import load_model, read_config
+    from launch.workdir import load_model, read_config, sources_of
     from lm.inference.engine import Engine
 
-    sources = read_config(workdir)["data"]["sources"]
+    sources = sources_of(read_config(workdir))
     if "dictionaries" not in sources:
         raise UserError(f"{workdir} did not learn dictionaries but {', '.join(sources)}: name a run that did")
     cli.remember_compilations(Path(cli.CACHE))

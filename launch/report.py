@@ -29,6 +29,7 @@ td.number { text-align: right; font-variant-numeric: tabular-nums }
 .text { white-space: pre-wrap; font-family: ui-monospace, monospace; font-size: .85rem }
 .prompt { color: #777 }
 .note { color: #555 }
+.right { background: #e6f4e6 } .wrong { background: #fbeaea }
 """
 
 
@@ -43,8 +44,8 @@ def main(_: list[str]) -> None:
         raise UserError("--workdir is missing: name the folder of a run, such as --workdir=runs/course")
     workdir = Path(flags.FLAGS.workdir).expanduser()
 
-    from launch.figures import loss_figure, recall_figure
-    from launch.workdir import read_config
+    from launch.figures import loss_figure, practice_figure, recall_figure
+    from launch.workdir import read_config, sources_of
 
     cli.remember_compilations(Path(cli.CACHE))
     config = read_config(workdir)
@@ -52,7 +53,11 @@ def main(_: list[str]) -> None:
     if not steps:
         raise UserError(f"{workdir} has no steps yet: train first (python -m launch.train)")
     loss_figure(workdir)
-    recall = measure_recall(workdir, config) if "school" in config["data"]["sources"] else []
+    practises = "right" in steps[-1]
+    if practises:
+        practice_figure(workdir)
+    learnt = "school" in sources_of(config) and not practises
+    recall = measure_recall(workdir, config) if learnt else []
     if recall:
         recall_figure(workdir, recall)
     path = workdir / "report.html"
@@ -82,6 +87,7 @@ def measure_recall(workdir: Path, config: dict[str, Any]) -> list[dict[str, Any]
 
 def page(workdir: Path, config: dict[str, Any], steps: list[dict[str, Any]], recall: list[dict[str, Any]]) -> str:
     """The whole page."""
+    from launch.report_practice import practice_parts
     from launch.workdir import read_documents
 
     parts = [
@@ -89,9 +95,8 @@ def page(workdir: Path, config: dict[str, Any], steps: list[dict[str, Any]], rec
         f"<h1>{html.escape(workdir.name)}</h1>",
         f"<p class=note>{_summary(config, steps, read_json_lines(workdir / 'evaluations.jsonl'))}</p>",
         "<h2>Loss</h2>",
-        _image(workdir / "loss.png", "training and validation loss against steps"),
-        "<h2>What it wrote</h2><p class=note>The same prompts and the same random numbers, as training went on.</p>",
-        *(_samples if read_documents(config) else _conversations)(read_json_lines(workdir / "samples.jsonl")),
+        image(workdir / "loss.png", "training and validation loss against steps"),
+        *(practice_parts(workdir, steps) if "right" in steps[-1] else _written(workdir, read_documents(config))),
         *_answers(read_json_lines(workdir / "evaluations.jsonl")[-1:]),
     ]
     if recall:
@@ -100,7 +105,7 @@ def page(workdir: Path, config: dict[str, Any], steps: list[dict[str, Any]], rec
             "Each is compared with the same sentence about seven other values: <i>preferred</i> is the share of "
             "comparisons that the fact wins (chance 50%), <i>first</i> the share of facts that win all seven (chance 12.5%). "
             "Nobody can know what was never told: that row must stay at chance.</p>",
-            _image(workdir / "recall.png", "recall against how often a fact was told"),
+            image(workdir / "recall.png", "recall against how often a fact was told"),
             "<table><tr><th>told in documents<th>facts<th>preferred<th>first</tr>",
             *(
                 f"<tr><td class=number>{r['frequency'] or 'never'}<td class=number>{r['facts']}"
@@ -118,12 +123,15 @@ def page(workdir: Path, config: dict[str, Any], steps: list[dict[str, Any]], rec
 
 
 def _summary(config: dict[str, Any], steps: list[dict[str, Any]], evaluations: list[dict[str, Any]]) -> str:
+    from launch.workdir import sources_of
+
     last = steps[-1]
+    what = html.escape(", ".join(sources_of(config)))
+    time = f"{last['step']:,} of {config['steps']:,} steps in {duration(last['seconds'])}"
+    if "right" in last:
+        return f"Practised {what}: {time}."
     tokens = last["step"] * config["batch_size"] * config["model"]["context_length"]
-    text = (
-        f"Read {html.escape(', '.join(config['data']['sources']))}: {last['step']:,} of {config['steps']:,} steps, "
-        f"{tokens:,} tokens in {duration(last['seconds'])}; training loss {steps[0]['loss']:.2f} to {last['loss']:.2f}."
-    )
+    text = f"Read {what}: {time}, {tokens:,} tokens; training loss {steps[0]['loss']:.2f} to {last['loss']:.2f}."
     if evaluations:
         end, best = evaluations[-1], min(evaluations, key=lambda record: record["loss"])
         text += f" Held-out text: {end['loss']:.3f} nats per token, {end['bits_per_byte']:.3f} bits per byte"
@@ -133,7 +141,8 @@ def _summary(config: dict[str, Any], steps: list[dict[str, Any]], evaluations: l
     return text
 
 
-def _image(path: Path, description: str) -> str:
+def image(path: Path, description: str) -> str:
+    """The picture, inside the page."""
     data = base64.b64encode(path.read_bytes()).decode()
     return f'<img src="data:image/png;base64,{data}" alt="{html.escape(description)}">'
 
@@ -149,6 +158,11 @@ def _model(values: dict[str, Any]) -> list[str]:
     ]
     total = f"<tr><th>all<th><td class=number>{parameter_count(shapes):,}</tr>"
     return ["<table><tr><th>part<th>shape<th>parameters</tr>", *rows, total, "</table>"]
+
+
+def _written(workdir: Path, documents: bool) -> list[str]:
+    note = "<h2>What it wrote</h2><p class=note>The same prompts and the same random numbers, as training went on.</p>"
+    return [note, *(_samples if documents else _conversations)(read_json_lines(workdir / "samples.jsonl"))]
 
 
 def _samples(samples: list[dict[str, Any]]) -> list[str]:

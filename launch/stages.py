@@ -10,6 +10,7 @@ from data_pipeline.errors import UserError
 from data_pipeline.foreign_tokenizers import with_special_tokens
 from data_pipeline.marks import find_marks
 from data_pipeline.prepare import DocumentsConfig, PreparedDocuments, prepare
+from data_pipeline.problems import prepare_problems
 from data_pipeline.school.lookups import library
 from data_pipeline.school.world import build_world
 from data_pipeline.tools.python import python_tool
@@ -20,9 +21,12 @@ from lm.assistant import Toolbox
 from lm.experiment import Experiment
 from lm.finetuning import finetuning
 from lm.pretraining import pretraining
+from lm.rl.config import PracticeConfig
+from lm.rl.practice import PreparedProblems, practice
 from lm.stage import Stage
 
-Prepared = PreparedDocuments | PreparedConversations
+Data = DocumentsConfig | ConversationsConfig | PracticeConfig
+Prepared = PreparedDocuments | PreparedConversations | PreparedProblems
 
 
 def prepare_data(experiment: Experiment, workdir: Path, base: Path | None, cache: Path) -> Prepared:
@@ -37,6 +41,9 @@ def prepare_data(experiment: Experiment, workdir: Path, base: Path | None, cache
         data = dataclasses.replace(data, tokenizer=data.tokenizer or named)
         return prepare(data, experiment.model.vocab_size, cache)
     known = tokenizer_in(folder) if named and folder else None
+    if isinstance(data, PracticeConfig):
+        assert known is not None  # practice starts from a run
+        return PreparedProblems(prepare_problems(data.problems), known)
     if known and find_marks(known) is None:
         known = with_special_tokens(known)
     prepared = prepare_conversations(data, known, experiment.model.context_length, cache)
@@ -49,16 +56,25 @@ def prepare_data(experiment: Experiment, workdir: Path, base: Path | None, cache
     return prepared
 
 
-def make_stage(experiment: Experiment, prepared: Prepared, base: Path | None, mesh: Mesh) -> Stage:
-    """The stage; `base` is the folder of the run that a new one starts from."""
+def make_stage(experiment: Experiment, prepared: Prepared, base: Path | None, mesh: Mesh, workdir: Path) -> Stage:
+    """The stage of a run in `workdir`; `base` is the folder of the run that a new one starts from."""
     start = make_start(base, experiment, prepared.tokenizer) if base else None
     if isinstance(prepared, PreparedDocuments):
         return pretraining(experiment, prepared, mesh, start)
+    if isinstance(prepared, PreparedProblems):
+        return practice(experiment, prepared, mesh, start, practice_toolbox(experiment.data), workdir)
     return finetuning(experiment, prepared, mesh, start, school_toolbox(experiment.data))
 
 
-def school_toolbox(data: DocumentsConfig | ConversationsConfig) -> Toolbox | None:
+def practice_toolbox(data: Data) -> Toolbox | None:
+    """Python, where calls are allowed."""
+    assert isinstance(data, PracticeConfig)  # its problems were prepared
+    return Toolbox((python_tool(),), calls=data.calls) if data.calls else None
+
+
+def school_toolbox(data: Data) -> Toolbox | None:
     """Python, and a search of the school's library, where the school is what is learnt."""
+    assert isinstance(data, ConversationsConfig)  # its conversations were prepared
     if not any(source.partition(":")[0] == "school" for source in data.sources):
         return None
     return Toolbox((python_tool(), search_tool(library(data.school, build_world(data.school)))))

@@ -16,7 +16,7 @@ from data_pipeline.tokenizer import Tokenizer
 from data_pipeline.tools.python import python_tool
 from data_pipeline.tools.search import search_tool
 from data_pipeline.tools.tool import Tool
-from launch.workdir import load_model, read_config, read_documents
+from launch.workdir import load_model, read_config, read_documents, school_of, sources_of
 from lm.assistant import Toolbox
 from lm.model.transformer import Transformer
 
@@ -49,7 +49,7 @@ def load_talker(folder: Path, step: int | None = None) -> Talker:
     values = read_config(folder)
     if read_documents(values):
         return Talker(model, tokenizer, step, default_style(tokenizer))
-    return Talker(model, tokenizer, step, "tokens", _school(values["data"]))
+    return Talker(model, tokenizer, step, "tokens", _school(values))
 
 
 def make_toolbox(talker: Talker, tools: list[str], search: str | None, set_aside: Path) -> Toolbox | None:
@@ -96,11 +96,10 @@ def _documents(talker: Talker, source: str | None, set_aside: SetAside) -> list[
     return library(talker.school, build_world(talker.school))
 
 
-def _school(data: dict[str, Any]) -> SchoolConfig | None:
-    """The school of a run's data, where it is among its sources."""
-    if not any(source.partition(":")[0] == "school" for source in data["sources"]):
-        return None
-    return SchoolConfig(**{**data["school"], "frequencies": tuple(data["school"]["frequencies"])})
+def _school(values: dict[str, Any]) -> SchoolConfig | None:
+    """The school of a run (its config.json), where it is among its sources."""
+    learnt = any(source.partition(":")[0] == "school" for source in sources_of(values))
+    return school_of(values) if learnt else None
 
 
 def _need(module: str, package: str, tool: str) -> None:

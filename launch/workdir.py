@@ -5,7 +5,8 @@ checkpoints/        Orbax                     evaluations.jsonl   a line a valid
 tokenizer/          to read what it wrote     samples.jsonl       a line a text
 loss.png            the loss figure           tensorboard/
 data.json           fingerprints of the data and the tokenizer
-base/               with adapters (lm/lora.py): the model that they belong to
+base/               the model that adapters (lm/lora.py) belong to, or that a policy is compared with
+rollouts.jsonl      of reinforcement learning: the best, the worst and odd ones of each round
 """
 
 import dataclasses
@@ -29,6 +30,7 @@ from lm.experiment import Experiment
 from lm.lora import LoraConfig
 from lm.model.config import ModelConfig, RopeScaling
 from lm.model.transformer import Transformer
+from lm.rl.practice import PreparedProblems
 
 # Not part of an experiment's identity: a run may be resumed on other hardware.
 HARDWARE = ("mesh",)
@@ -67,7 +69,7 @@ def started(path: Path) -> bool:
     return (path / "metrics.jsonl").exists() or (path / "checkpoints").exists()
 
 
-def keep_data_identity(path: Path, prepared: PreparedDocuments | PreparedConversations) -> None:
+def keep_data_identity(path: Path, prepared: PreparedDocuments | PreparedConversations | PreparedProblems) -> None:
     """Keep the tokenizer, and what the data was, in the folder; a run goes on with those or not at all.
 
     Raises `UserError` when the run's sources or tokenizer have changed since its first step.
@@ -122,9 +124,16 @@ def read_documents(values: dict[str, Any]) -> bool:
     return "packing" in values["data"]
 
 
+def sources_of(values: dict[str, Any]) -> tuple[str, ...]:
+    """What a run (its config.json) read, or the problems that it practised."""
+    data = values["data"]
+    return tuple(data["sources"] if "sources" in data else data["problems"]["sources"])
+
+
 def school_of(values: dict[str, Any]) -> SchoolConfig:
     """The school that a run (its config.json) learnt."""
-    school = values["data"]["school"]
+    data = values["data"]
+    school = data["school"] if "school" in data else data["problems"]["school"]
     return SchoolConfig(**{**school, "frequencies": tuple(school["frequencies"])})
 
 

@@ -9,7 +9,9 @@ from data_pipeline.school.worked_examples import TOPICS
 from lm.lora import LoraConfig, check_lora
 from lm.model.config import ModelConfig, check_model
 from lm.objectives.next_token import NextTokenConfig, check_next_token
+from lm.objectives.policy_gradient import PolicyGradientConfig, check_policy_gradient
 from lm.optimizer import OptimizerConfig, check_optimizer
+from lm.rl.config import PracticeConfig, check_practice
 from lm.sharding import MeshConfig
 
 
@@ -54,14 +56,17 @@ class Experiment:
 
     steps: int = 1000
     seed: int = 0
-    batch_size: int = 16  # rows of model.context_length tokens in an update, over all devices
+    batch_size: int = 16
+    """Rows of model.context_length tokens in an update, over all devices; rollouts fill a multiple of it."""
     accumulate: int = 1  # parts that the batch is taken in, to save memory
     start_from: str = ""
     """Whose parameters are the first: a run's folder, a converted release's, or an experiment file, which is then trained
     before (once, in the cache). "": random ones."""
     model: ModelConfig = field(default_factory=ModelConfig)
-    data: DocumentsConfig | ConversationsConfig = field(default_factory=DocumentsConfig)  # documents: pretraining
-    objective: NextTokenConfig = field(default_factory=NextTokenConfig)
+    data: DocumentsConfig | ConversationsConfig | PracticeConfig = field(default_factory=DocumentsConfig)
+    """What is read, and so which stage this is: documents (pretraining), conversations (finetuning), or what the model itself
+    writes when it practises problems (reinforcement learning)."""
+    objective: NextTokenConfig | PolicyGradientConfig = field(default_factory=NextTokenConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     lora: LoraConfig = field(default_factory=LoraConfig)  # adapters alone are trained, on the model of start_from
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
@@ -92,16 +97,35 @@ def check_experiment(config: Experiment) -> None:
     check_lora(config.lora)
     if config.lora.rank and not config.start_from:
         raise UserError("lora.rank: adapters need a model to adapt; name it with start_from")
-    if isinstance(config.data, DocumentsConfig):
-        check_documents(config.data)
-        if config.questions.topics:
-            raise UserError("questions.topics: only an assistant can be asked; finetune first")
-    else:
+    if isinstance(config.data, ConversationsConfig):
         check_conversations(config.data)
-        if unknown := [topic for topic in config.questions.topics if topic not in TOPICS]:
-            raise UserError(f"questions.topics: the school has no topic {unknown[0]!r}: choose {', '.join(TOPICS)}")
-        for name in ("count", "tokens"):
-            if getattr(config.questions, name) < 1:
-                raise UserError(f"questions.{name}={getattr(config.questions, name)}: must be at least 1")
-    check_next_token(config.objective)
+        _check_questions(config.questions)
+    elif config.questions.topics:
+        raise UserError("questions.topics: they are asked in finetuning alone")
+    elif isinstance(config.data, DocumentsConfig):
+        check_documents(config.data)
+    else:
+        check_practice(config.data)
+        if not config.start_from:
+            raise UserError("start_from is missing: only a model that answers can practise; name a finetuned run")
+    practises = isinstance(config.data, PracticeConfig)
+    if isinstance(config.objective, NextTokenConfig):
+        check_next_token(config.objective)
+    else:
+        check_policy_gradient(config.objective)
+    if practises != isinstance(config.objective, PolicyGradientConfig):
+        raise UserError("objective: problems are practised with a PolicyGradientConfig, all else with a NextTokenConfig")
+    if isinstance(config.objective, PolicyGradientConfig) and isinstance(config.data, PracticeConfig):
+        if config.objective.kl and not config.data.reference:
+            raise UserError("objective.kl: it is measured against the reference: set data.reference=true")
+        if (config.objective.advantage == "gae") != config.model.scalar_head:
+            raise UserError("objective.advantage=gae and model.scalar_head=true need each other: set both or neither")
     check_optimizer(config.optimizer, config.steps)
+
+
+def _check_questions(config: QuestionsConfig) -> None:
+    if unknown := [topic for topic in config.topics if topic not in TOPICS]:
+        raise UserError(f"questions.topics: the school has no topic {unknown[0]!r}: choose {', '.join(TOPICS)}")
+    for name in ("count", "tokens"):
+        if getattr(config, name) < 1:
+            raise UserError(f"questions.{name}={getattr(config, name)}: must be at least 1")

@@ -72,7 +72,7 @@ class MetricWriter:
         for line in topic_lines(record):
             print(f"  {line}", flush=True)
 
-    def sample(self, step: int, samples: list[dict[str, str]]) -> None:
+    def sample(self, step: int, samples: list[dict[str, Any]]) -> None:
         """Texts that the model wrote at a step."""
         for sample in samples:
             self.samples.write({"step": step, **sample})
@@ -97,9 +97,10 @@ class MetricWriter:
 
 
 @contextmanager
-def announced(what: str) -> Iterator[None]:
-    """Say what is being done, and every 8 seconds that it still is: nothing is silent for long."""
-    print(f"{what} ...", flush=True)
+def announced(what: str, *, at_once: bool = True) -> Iterator[None]:
+    """Say what is being done, at once or when it takes long, and every 8 seconds that it still is."""
+    if at_once:
+        print(f"{what} ...", flush=True)
     done, start = threading.Event(), time.monotonic()
 
     def repeat() -> None:
@@ -120,6 +121,7 @@ def step_line(record: dict[str, Any], total_steps: int, seconds_left: float) -> 
     parts = [
         f"step {record['step']:>{len(str(total_steps))}}/{total_steps}",
         f"loss {record['loss']:.4f}",
+        *([f"reward {record['reward']:.3f} length {record['length']:.0f}"] if "reward" in record else []),
         f"grad {record['gradient_norm']:.3f}",
         f"lr {record['learning_rate']:.2e}",
         f"{record['tokens_per_second']:,.0f} tok/s",

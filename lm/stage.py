@@ -25,7 +25,11 @@ class Source(Protocol):
     """An iterator of batches whose position can be saved and restored."""
 
     def next(self, model: Callable[[], Transformer]) -> HostBatch:
-        """This process's rows of the next global batch. `model` gives the current one to sources that let it write."""
+        """This process's rows of the next global batch: `batch_size` of all processes together, or a multiple of that.
+
+        `model` gives the current one to sources that let it write. It may be used until the next call, and no longer: its
+        arrays are given away with the step that follows.
+        """
         ...
 
     def get_state(self) -> dict[str, Any]:
@@ -61,6 +65,12 @@ class Stage:
     host_only: frozenset[str]
     # model -> validation metrics; "loss" decides which checkpoint is the best. None: nothing is held out.
     evaluate: Callable[[Transformer], dict[str, float]] | None = None
-    # model -> one {"prompt": ..., "text": ...} for each prompt.
-    sample: Callable[[Transformer], list[dict[str, str]]] | None = None
+    # model -> one {"prompt": ..., "text": ...} for each prompt, with more keys where there is more to say.
+    sample: Callable[[Transformer], list[dict[str, Any]]] | None = None
     start: Start | None = None
+    looks_first: bool = False  # evaluate and sample before the first step too
+    # Told once, before anything else, the model that the run began with (after restarts too); None: nobody asks.
+    remember_start: Callable[[Transformer], None] | None = None
+    # What the source counted while it made the last batch.
+    numbers: Callable[[], dict[str, float]] | None = None
+    close: Callable[[], None] | None = None  # release what the source holds

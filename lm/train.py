@@ -175,6 +175,18 @@ def train(
             run.close()
 
 
+@dataclass(frozen=True)
+class _Step:
+    """A step that is under way."""
+
+    number: int
+    metrics: Metrics
+    batch: HostBatch
+    rows: int  # of the batch, over all processes
+    counted: dict[str, float]  # by the source
+    vote: jax.Array | None
+
+
 class Run:
     """A training run in progress: the state, how many steps it has made, and where its numbers go."""
 
@@ -198,6 +210,7 @@ class Run:
         restored = self.checkpoints.restore(abstract.model, abstract.optimizer)
         shardings = jax.tree.map(lambda x: x.sharding, abstract)
         self.state: TrainState
+        fresh = restored is None
         if restored is None and stage.start:
             theirs = abstract_model(stage.start.model, mesh)
             model, at = restore_merged(stage.start.checkpoints, theirs, stage.start.lora)
@@ -214,37 +227,51 @@ class Run:
             self.at, self._seconds_before = restored[2]["step"], restored[2]["seconds"]
             self.stage.source.set_state(restored[2]["source"])
             print(f"resuming after step {self.at} of {config.steps}", flush=True)
+        if stage.remember_start:
+            stage.remember_start(self._first_model(fresh, abstract))
         first = processes.is_first()  # the others write nothing
         self.writer = MetricWriter(workdir, self.at, config.steps, dollars_per_hour) if first else None
         evaluated, sampled, best = processes.tell_all(self.writer and self._written(self.writer))
         self._best: tuple[float, int | None] = tuple(best) if best else (math.inf, None)
         self.checkpoints.best_step = self._best[1]
 
-        step = partial(train_step, objective=stage.objective, optimizer=optimizer, accumulate=config.accumulate)
+        step = partial(train_step, objective=stage.objective, optimizer=optimizer)
         scalar = NamedSharding(mesh, PartitionSpec())
         self._step = jax.jit(
-            step, donate_argnums=0, out_shardings=(jax.tree.map(lambda x: x.sharding, abstract), scalar)
+            step,
+            static_argnames="accumulate",
+            donate_argnums=0,
+            out_shardings=(jax.tree.map(lambda x: x.sharding, abstract), scalar),
         )
         self._merged = jax.jit(merged)
-        self._tokens_per_step = config.batch_size * config.model.context_length
-        self._flops_per_step = self._tokens_per_step * flops.train_flops_per_token(
-            config.model, config.model.context_length
-        )
+        mine = sharding.batch_rows(mesh, config.batch_size)
+        self._shares = config.batch_size // (mine.stop - mine.start)  # of a batch; a process brings one
+        self._flops_per_token = flops.train_flops_per_token(config.model, config.model.context_length)
         self._peak = flops.peak_flops(list(mesh.devices.flat))
-        self._dispatched = False  # no step yet in this process
-        self._pending: tuple[int, Metrics, HostBatch, jax.Array | None] | None = None
+        self._compiled: set[int] = set()  # for batches of so many rows
+        self._pending: _Step | None = None
         self._started = self._last = time.monotonic()
         self._recent: deque[float] = deque(maxlen=50)  # seconds of the last steps, for the time left
-        if restored is None and stage.start:  # from now on the other folder may change, or go
+        if fresh and stage.start:  # from now on the other folder may change, or go
             if self.state.base is not None:
                 save_base(self.checkpoints.directory, self.state.base)
             self.save()
             self.checkpoints.wait()
-        if self.at:  # do what the run was killed before doing: the evaluation and the samples that follow a save
+        if self.at or stage.looks_first:  # also what the run was killed before doing: what follows a save
             if self._due(self.config.evaluate.every) and not evaluated:
                 self.evaluate()
             if self._samples_due() and not sampled:
                 self.sample()
+
+    def _first_model(self, fresh: bool, abstract: TrainState) -> Transformer:
+        """A copy of the model that the run began with: `base/` keeps it for every restart."""
+        # Copied, since the state's own arrays are given away with the first step.
+        if self.state.base is not None:  # adapters begin by adding nothing
+            return jax.tree.map(jnp.copy, self.state.base)
+        if fresh:
+            save_base(self.checkpoints.directory, self.state.model)
+            return jax.tree.map(jnp.copy, self.state.model)
+        return load_base(self.checkpoints.directory, abstract.model)
 
     def _written(self, writer: MetricWriter) -> tuple[bool, bool, tuple[float, int] | None]:
         """Whether this step was evaluated, whether it was sampled, and the best evaluation so far."""
@@ -261,7 +288,7 @@ class Run:
         return self.at == self.config.steps or (every > 0 and self.at % every == 0)
 
     def _samples_due(self) -> bool:
-        return self._due(self.config.sample.every) or self.at == 1
+        return self._due(self.config.sample.every) or self.at == (0 if self.stage.looks_first else 1)
 
     def after_step(self, stopping: bool) -> None:
         """Save, evaluate, sample, as the experiment says; only save when the run is about to stop."""
@@ -278,15 +305,19 @@ class Run:
         if self._profile:
             self._profile.before(self.at + 1)
         batch = self.stage.source.next(lambda: self.model)
+        counted = self.stage.numbers() if self.stage.numbers else {}
         arrays = {name: rows for name, rows in batch.items() if name not in self.stage.host_only}
-        on_mesh = sharding.put_batch(self.mesh, arrays, self.config.batch_size)
-        with nullcontext() if self._dispatched else announced("compiling the training step"):
-            self.state, metrics = self._step(self.state, on_mesh)
+        rows = len(next(iter(batch.values()))) * self._shares  # a multiple of batch_size
+        on_mesh = sharding.put_batch(self.mesh, arrays, rows)
+        with nullcontext() if rows in self._compiled else announced("compiling the training step"):
+            self.state, metrics = self._step(
+                self.state, on_mesh, accumulate=self.config.accumulate * rows // self.config.batch_size
+            )
         vote = self._vote.cast(self._stop.signum or 0) if jax.process_count() > 1 else None
-        self._dispatched = True
+        self._compiled.add(rows)
         self.at += 1
         self.report()
-        self._pending = (self.at, metrics, batch, vote)
+        self._pending = _Step(self.at, metrics, batch, rows, counted, vote)
         if self._profile and self._profile.ends_with(self.at):
             self.report()
             print(f"  trace of steps {self._profile.first} to {self.at}: {self._profile.stop()}", flush=True)
@@ -295,22 +326,23 @@ class Run:
         """Wait for the step that is under way, check it and write its line."""
         if self._pending is None:
             return
-        step, metrics, batch, vote = self._pending
-        self._pending = None
-        self._voted = self._voted if vote is None else int(vote)
-        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        done, self._pending = self._pending, None
+        self._voted = self._voted if done.vote is None else int(done.vote)
+        values = {name: float(value) for name, value in jax.device_get(done.metrics).items()}
+        step, tokens = done.number, done.rows * self.config.model.context_length
         now = time.monotonic()
         seconds, self._last = now - self._last, now
         self._recent.append(seconds)
         for name in ("loss", "gradient_norm"):
             if not math.isfinite(values[name]):
-                raise self._not_finite(step, name, values[name], batch)
+                raise self._not_finite(step, name, values[name], done.batch)
         record = {
             "step": step,
             **values,
+            **done.counted,
             "learning_rate": float(self._schedule(step - 1)),
-            "tokens_per_second": self._tokens_per_step / seconds,
-            "mfu": self._flops_per_step / seconds / self._peak,
+            "tokens_per_second": tokens / seconds,
+            "mfu": self._flops_per_token * tokens / seconds / self._peak,
             "seconds": self.seconds,
         }
         left = float(np.median(self._recent)) * (self.config.steps - step)
@@ -365,6 +397,8 @@ class Run:
         if self.writer:
             self.writer.close()
         self.checkpoints.close()
+        if self.stage.close:
+            self.stage.close()
 
     def _not_finite(self, step: int, name: str, value: float, batch: HostBatch) -> UserError:
         names = self.stage.source.describe(batch)

@@ -1,0 +1,57 @@
+"""What a round of practice is: which problems, how many tries at each, and what becomes of them."""
+
+from dataclasses import dataclass, field
+
+from data_pipeline.errors import UserError
+from data_pipeline.problems import ProblemsConfig, check_problems
+from data_pipeline.rewards import RewardConfig, check_rewards
+from lm.rl.curriculum import CurriculumConfig, check_curriculum
+from lm.sharding import MeshConfig
+
+CUT_OFF = ("zero", "masked", "scored")
+SAMPLERS = ("", "bfloat16", "int8", "int4")
+
+
+@dataclass
+class PracticeConfig:
+    """Where the batches of reinforcement learning come from: the model writes them itself."""
+
+    problems: ProblemsConfig = field(default_factory=ProblemsConfig)
+    prompts: int = 16  # problems a round
+    samples: int = 8  # rollouts of each
+    tokens: int = 96  # of a rollout, at most
+    temperature: float = 1.0  # 1 samples the policy itself; anything else is corrected for by importance weights
+    updates: int = 1  # on the rollouts of a round, each over all of them
+    behind: bool = False  # the next round is sampled while this one is trained: one step behind
+    refill: int = 0  # more rounds of sampling, at most, to replace groups that are all right or all wrong
+    cut_off: str = "zero"  # a rollout that did not end: zero (reward 0) | masked (not trained) | scored (as any other)
+    reward: RewardConfig = field(default_factory=RewardConfig)
+    curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
+    calls: int = 0  # tool calls allowed in a rollout; 0: no tools
+    reference: bool = True  # keep the model the run began with, to tell how far the policy has gone
+    sampler: str = ""  # what the engine computes with, if not the policy as it is: bfloat16 | int8 | int4
+    slots: int = 64  # rollouts written at the same time
+    passes: int = 4  # samples of each held-out problem at an evaluation, for pass@k
+    constant: int = 20  # steps with one and the same reward after which to warn
+    verify_seconds: float = 5.0  # for one verdict
+    mesh: MeshConfig = field(default_factory=lambda: MeshConfig(data=0))  # of sampling; data=0: the mesh of training
+
+
+def check_practice(config: PracticeConfig) -> None:
+    """Raise `UserError` for values that make no sense."""
+    check_problems(config.problems)
+    check_rewards(config.reward)
+    check_curriculum(config.curriculum)
+    for name in ("prompts", "samples", "tokens", "updates", "slots", "passes", "constant"):
+        if getattr(config, name) < 1:
+            raise UserError(f"data.{name}={getattr(config, name)}: must be at least 1")
+    for name in ("refill", "calls"):
+        if getattr(config, name) < 0:
+            raise UserError(f"data.{name}={getattr(config, name)}: must not be negative")
+    for name, choices in (("cut_off", CUT_OFF), ("sampler", SAMPLERS)):
+        if getattr(config, name) not in choices:
+            shown = ", ".join(choice or "''" for choice in choices)
+            raise UserError(f"data.{name}={getattr(config, name)!r}: choose one of {shown}")
+    for name in ("temperature", "verify_seconds"):
+        if not getattr(config, name) > 0:
+            raise UserError(f"data.{name}={getattr(config, name)}: must be above 0")
