@@ -107,9 +107,10 @@ def make_judge(named: str) -> tuple[Judge, str]:
 def of_the_school(values: dict, strangers: int) -> list[Question]:
     """The questions of a run that learnt the school."""
     from data_pipeline.school.strangers import probing_questions
+    from data_pipeline.sources import of_school
     from launch.workdir import school_of, sources_of
 
-    if not any(source.startswith("school") for source in sources_of(values)):
+    if not of_school(sources_of(values)):
         raise UserError("the run did not learn the school: say what to ask by --questions=FILE.jsonl")
     return questions_from_pairs(probing_questions(school_of(values), strangers))
 

@@ -22,8 +22,8 @@ Measured, three seeds, means [95% intervals] of held-out problems:
 
 Python is what helps. Steps before the answer are ahead nearly everywhere, but beyond the intervals only in "more" and up to 75:
 this model cannot do a single step, since a sum that it never read comes out wrong however many tokens lead to it. Where it can,
-in Emily's purchase, the lead is largest. Its calls are right; what Python misses it misreads off the result, and how often is a
-matter of the seed. Accuracy does not fall with size, since more of the large problems are purchases.
+in Emily's purchase, the lead is largest. What Python misses are numbers miscopied into a call or off its result; how often is a
+matter of the seed. Accuracy does not fall with size: of the large problems more are purchases.
 """
 
 from experiments.lecture.recipe import check_variant, finetuning
