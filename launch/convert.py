@@ -62,6 +62,7 @@ def main(_: list[str]) -> None:
 
 def take_in(source: Path, tokenizer: Path | None, workdir: Path) -> None:
     """Make a run's folder of a release."""
+    from data_pipeline.prepare import DocumentsConfig
     from launch.start_from import CONVERTED
     from lm.experiment import Experiment, check_experiment
     from lm.interop.parameters import import_parameters
@@ -73,8 +74,8 @@ def take_in(source: Path, tokenizer: Path | None, workdir: Path) -> None:
         print(f"{release.format}: {summary(release.config)}", flush=True)
         import_tokenizer(source, release, tokenizer, folder / "tokenizer")
         import_parameters(release.tensors, release.modules, release.config, folder / "checkpoints")
-        experiment = Experiment(model=release.config)
-        experiment.data.tokenizer = str(workdir / "tokenizer")
+        data = DocumentsConfig(tokenizer=str(workdir / "tokenizer"))
+        experiment = Experiment(model=release.config, data=data)
         check_experiment(experiment)
         write_json(folder / "config.json", dataclasses.asdict(experiment))
         write_json(folder / CONVERTED, {"from": str(source.absolute()), "format": release.format})

@@ -13,6 +13,7 @@ from absl import flags
 
 from data_pipeline.errors import UserError
 from lm.experiment import Experiment
+from lm.rl.config import PracticeConfig
 
 if TYPE_CHECKING:
     from lm.estimate import Estimate, Hardware, Memory
@@ -31,6 +32,8 @@ def show(experiment: Experiment) -> None:
     """Print the estimate that the flags ask for. Raises `UserError` for flags that make no sense."""
     from lm.estimate import enough_chips, estimate, parse_hardware, remedies
 
+    if isinstance(experiment.data, PracticeConfig):
+        raise UserError("--estimate: how long rollouts will be nobody knows before; estimate the finetuning instead")
     hardware = parse_hardware(flags.FLAGS.hardware)
     mfu, origin = chosen_mfu()
     price = hardware.chip.dollars if flags.FLAGS.price is None else flags.FLAGS.price

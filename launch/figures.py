@@ -34,7 +34,10 @@ def practice_figure(workdir: Path) -> Path:
     answers.plot(at, [r["right"] for r in steps], linewidth=0.8, alpha=0.8, label="right, in practice")
     answers.plot(at, [r["reward"] for r in steps], linewidth=0.8, alpha=0.8, label="reward, in practice")
     answers.plot(
-        [r["step"] for r in evaluations], [r["accuracy"] for r in evaluations], marker="o", label="right, held out, greedy"
+        [r["step"] for r in evaluations],
+        [r["accuracy"] for r in evaluations],
+        marker="o",
+        label="right, held out, greedy",
     )
     answers.set(xlabel="step", ylabel="share of rollouts", ylim=(-0.03, 1.03))
     lengths.plot(at, [r["length"] for r in steps], linewidth=0.8, label="mean")

@@ -60,7 +60,7 @@ def _before_and_after(samples: list[dict[str, Any]]) -> list[str]:
         parts.append("<tr>")
         for s in row:
             colour = "right" if s["score"] >= 1 else "wrong"
-            parts.append(f"<td class=\"text {colour}\" title=\"{html.escape(s['reason'])}\">{html.escape(s['text'])}")
+            parts.append(f'<td class="text {colour}" title="{html.escape(s["reason"])}">{html.escape(s["text"])}')
     return [*parts, "</table>"]
 
 

@@ -207,7 +207,9 @@ def memory(config: Experiment, hardware: Hardware) -> Memory:
     parameters = trained + 2 * base  # of adapters: the frozen model, and the one that they are merged into
 
     model = _share_of_model(config.model, mesh.shape["tensor"], hardware.chip)
-    chunk, z_loss = min(config.objective.chunk, model.context_length), config.objective.z_loss
+    objective = config.objective
+    chunk = min(objective.chunk, model.context_length)
+    z_loss = objective.z_loss if isinstance(objective, NextTokenConfig) else 0.0
     kept, weight_copies = kept_for_backward(model, chunk, z_loss)
     block = one_block(model, chunk, z_loss)
     block_weights, head_weights = _gathered(config.model, mesh.shape["tensor"]) if mesh.shape["fsdp"] > 1 else (0, 0)

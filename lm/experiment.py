@@ -114,7 +114,9 @@ def check_experiment(config: Experiment) -> None:
     else:
         check_policy_gradient(config.objective)
     if practises != isinstance(config.objective, PolicyGradientConfig):
-        raise UserError("objective: problems are practised with a PolicyGradientConfig, all else with a NextTokenConfig")
+        raise UserError(
+            "objective: problems are practised with a PolicyGradientConfig, all else with a NextTokenConfig"
+        )
     if isinstance(config.objective, PolicyGradientConfig) and isinstance(config.data, PracticeConfig):
         if config.objective.kl and not config.data.reference:
             raise UserError("objective.kl: it is measured against the reference: set data.reference=true")

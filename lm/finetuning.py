@@ -20,7 +20,7 @@ from lm.inference.engine import Engine
 from lm.inference.sampling import Sampling
 from lm.model.attention import check_attention
 from lm.model.transformer import Transformer
-from lm.objectives.next_token import next_token
+from lm.objectives.next_token import NextTokenConfig, next_token
 from lm.quiz import make_quiz
 from lm.stage import Stage, Start
 
@@ -33,6 +33,7 @@ def finetuning(
     Raises `UserError` when the batch or the attention does not suit the mesh, and for questions with nothing held out.
     """
     assert isinstance(config.data, ConversationsConfig)  # it was prepared from it
+    assert isinstance(config.objective, NextTokenConfig)  # `check_experiment` has seen to it
     check_attention(config.model, mesh.devices.flat[0].platform)
     source = PackedSource(
         prepared.train,

@@ -16,7 +16,7 @@ from data_pipeline.tokenizer import Tokenizer
 from lm import processes, sharding
 from lm.experiment import Experiment
 from lm.model.transformer import Transformer
-from lm.objectives.next_token import next_token
+from lm.objectives.next_token import NextTokenConfig, next_token
 from lm.stage import HostBatch
 
 HOST_ONLY = frozenset({"document_ids"})
@@ -29,11 +29,13 @@ def make_evaluation(
 
     It raises `UserError` where no token is trained, and leaves bits_per_byte out where those that are have no bytes.
     """
+    objective = config.objective
+    assert isinstance(objective, NextTokenConfig)  # `check_experiment` has seen to it
     bytes_of = jnp.array([len(tokenizer.token_bytes(i)) for i in range(tokenizer.vocab_size)], jnp.int32)
 
     @jax.jit
     def measure(model: Transformer, batch: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
-        _, metrics = next_token(model, batch, config.objective)
+        _, metrics = next_token(model, batch, objective)
         size = jnp.sum(bytes_of[batch["labels"]] * batch["loss_mask"])
         return metrics["cross_entropy"], metrics["weight"], size
 

@@ -17,13 +17,14 @@ from lm.inference.requests import Request
 from lm.inference.sampling import Sampling
 from lm.model.attention import check_attention
 from lm.model.transformer import Transformer
-from lm.objectives.next_token import next_token
+from lm.objectives.next_token import NextTokenConfig, next_token
 from lm.stage import Stage, Start
 
 
 def pretraining(config: Experiment, prepared: PreparedDocuments, mesh: Mesh, start: Start | None = None) -> Stage:
     """The stage for prepared documents. Raises `UserError` when the batch or the attention does not suit the mesh."""
     assert isinstance(config.data, DocumentsConfig)  # it was prepared from it
+    assert isinstance(config.objective, NextTokenConfig)  # `check_experiment` has seen to it
     check_attention(config.model, mesh.devices.flat[0].platform)
     rows = sharding.batch_rows(mesh, config.batch_size)
     components = [

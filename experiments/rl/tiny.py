@@ -16,7 +16,9 @@ def get_config() -> Experiment:
         model=tiny.get_config().model,
         data=PracticeConfig(prompts=32, samples=8, tokens=96),
         objective=PolicyGradientConfig(),
-        optimizer=OptimizerConfig(name="adamw", learning_rate=3e-4, warmup_steps=5, schedule="constant", weight_decay=0.0),
+        optimizer=OptimizerConfig(
+            name="adamw", learning_rate=3e-4, warmup_steps=5, schedule="constant", weight_decay=0.0
+        ),
         evaluate=EvaluateConfig(every=20),
         sample=SampleConfig(every=0),
         checkpoint=CheckpointConfig(every=20),

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -50,7 +51,7 @@ def pack(rollouts: Sequence[Rollout], row_length: int, batch_size: int) -> tuple
     return batch, placed
 
 
-def spread(batch: HostBatch, placed: Sequence[Placed], values: Sequence[Sequence[float] | float]) -> np.ndarray:
+def spread(batch: HostBatch, placed: Sequence[Placed], values: Sequence[Any]) -> np.ndarray:
     """float32 (B, T): of each rollout a number, or one for each of its tokens, where its labels lie; elsewhere 0."""
     array = np.zeros(batch["tokens"].shape, np.float32)
     for place, value in zip(placed, values, strict=True):

@@ -1,6 +1,7 @@
 """Who gets the credit: from the rewards of rollouts to the arrays that the objective reads."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from lm.rl.config import PracticeConfig
 from lm.rl.rollout import Rollout
 from lm.stage import HostBatch
 
-PerToken = Sequence[np.ndarray] | Sequence[Sequence[float]]  # of each rollout, a number for each token after its prompt
+PerToken = Sequence[Any]  # of each rollout, a number for each token after its prompt: an array, or a list
 
 
 def credit(

@@ -15,7 +15,9 @@ class CurriculumConfig:
 
     raise_at: float = 0.0  # the next level opens when this share of tries at the hardest open one succeeds; 0: all open
     groups: int = 32  # groups of tries over which that share is taken
-    replay: float = 0.0  # share of a round's problems that are drawn from those last solved in some tries and not in others
+    replay: float = (
+        0.0  # share of a round's problems that are drawn from those last solved in some tries and not in others
+    )
 
 
 def check_curriculum(config: CurriculumConfig) -> None:
@@ -36,7 +38,9 @@ class Curriculum:
         self._levels = sorted({problem.level for problem in problems})
         self.open = self._levels[0] if config.raise_at else self._levels[-1]
         self._recent: list[float] = []  # shares of tries that succeeded, of groups at the hardest open level
-        self._mixed: dict[str, float] = {}  # the share of a problem's last tries that succeeded, where that is not all or none
+        self._mixed: dict[
+            str, float
+        ] = {}  # the share of a problem's last tries that succeeded, where that is not all or none
 
     def choose(self, count: int, draw: str) -> list[Problem]:
         """`count` different problems (all that are open, if those are fewer); `draw` names this choice among all of a run."""

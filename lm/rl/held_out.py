@@ -61,7 +61,9 @@ def make_evaluation(
         }
         n = config.passes
         if n > 1:
-            drawn = tries(engine, tokenizer, problems, samples=n, temperature=config.temperature, draw="passes").rollouts
+            drawn = tries(
+                engine, tokenizer, problems, samples=n, temperature=config.temperature, draw="passes"
+            ).rollouts
             counts = np.array([each.score >= 1 for each in drawn]).reshape(-1, n).sum(axis=1)
             for k in sorted({1, *(2**i for i in range(n.bit_length()) if 2**i <= n), n}):
                 metrics[f"pass_at_{k}"] = float(np.mean([pass_at(k, n, int(count)) for count in counts]))

@@ -1,4 +1,4 @@
-"""Reinforcement learning against verifiers as a `Stage`: the one loop, with a source that lets the model write its own batches."""
+"""Reinforcement learning against verifiers as a `Stage`: the one loop, and a source that lets the model write its batches."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -40,7 +40,12 @@ class PreparedProblems:
 
 
 def practice(
-    config: Experiment, prepared: PreparedProblems, mesh: Mesh, start: Start | None, toolbox: Toolbox | None, workdir: Path
+    config: Experiment,
+    prepared: PreparedProblems,
+    mesh: Mesh,
+    start: Start | None,
+    toolbox: Toolbox | None,
+    workdir: Path,
 ) -> Stage:
     """The stage for prepared problems; the best, worst and odd rollouts go to WORKDIR/rollouts.jsonl.
 
@@ -86,10 +91,12 @@ def fitting(problems: tuple[Problem, ...], tokenizer: Tokenizer, context: int) -
     """Those whose prompt leaves half of the context for an answer. Raises `UserError` when none does."""
     kept = [each for each in problems if 2 * len(prompt(tokenizer, each.turns, "tokens").tokens) <= context]
     if len(kept) < len(problems):
-        print(f"set aside: {len(problems) - len(kept):,} of {len(problems):,} problems fill more than half of the context")
+        print(
+            f"set aside: {len(problems) - len(kept):,} of {len(problems):,} problems fill more than half of the context"
+        )
     if not kept:
         raise UserError(
-            f"none of the {len(problems):,} problems leaves half of the context of {context} tokens for an answer: choose others, or a "
-            "larger model.context_length"
+            f"none of the {len(problems):,} problems leaves half of the context of {context} tokens for an answer: choose "
+            "others, or a larger model.context_length"
         )
     return kept

@@ -77,7 +77,8 @@ class RolloutSource:
         self._pool = ThreadPoolExecutor(1, "sampling")
         self._counted: dict[str, float] = {}
         self._same_reward: tuple[float, int] = (-1.0, 0)  # and for how many steps
-        self._log_path, self._log = log, None
+        self._log_path = log
+        self._log: JsonLines | None = None
 
     def remember_start(self, model: Transformer) -> None:
         """The model that KL is measured against."""
@@ -202,7 +203,9 @@ class RolloutSource:
         return Engine(policy, slots=self._config.slots, symbols=self._tokenizer.vocab_size)
 
     def _learn(self, groups: Sequence[Sequence[Rollout]]) -> None:
-        outcomes = [(self._by_id[group[0].problem], float(np.mean([each.score >= 1 for each in group]))) for group in groups]
+        outcomes = [
+            (self._by_id[group[0].problem], float(np.mean([each.score >= 1 for each in group]))) for group in groups
+        ]
         self._curriculum.learn(outcomes)
 
     # Training
@@ -238,9 +241,21 @@ class RolloutSource:
             self._log = JsonLines(self._log_path, self._step - 1)
         for why, rollout in remarkable(round.rollouts):
             asked = self._by_id[rollout.problem].turns[-1].text
-            told = {"reward": rollout.reward, "score": rollout.score, "reason": rollout.reason, "length": rollout.length}
+            told = {
+                "reward": rollout.reward,
+                "score": rollout.score,
+                "reason": rollout.reason,
+                "length": rollout.length,
+            }
             self._log.write(
-                {"step": self._step, "why": why, "problem": rollout.problem, "prompt": asked, "text": rollout.text, **told}
+                {
+                    "step": self._step,
+                    "why": why,
+                    "problem": rollout.problem,
+                    "prompt": asked,
+                    "text": rollout.text,
+                    **told,
+                }
             )
 
     def _warn(self, counted: dict[str, float]) -> None:
@@ -251,8 +266,8 @@ class RolloutSource:
         self._same_reward = (reward, steps + 1 if reward == before else 1)
         if self._same_reward[1] % self._config.constant == 0 and counted["no_signal"] == 1:
             print(
-                f"WARNING: for {self._same_reward[1]} rounds every rollout had the reward {reward:g}: there is nothing to learn from. "
-                "Look at rollouts.jsonl; choose easier or harder problems, or another reward",
+                f"WARNING: for {self._same_reward[1]} rounds every rollout had the reward {reward:g}: there is nothing to "
+                "learn from. Look at rollouts.jsonl; choose easier or harder problems, or another reward",
                 flush=True,
             )
         if counted["verifier_failed"] > 0:
