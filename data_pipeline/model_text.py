@@ -7,7 +7,7 @@ up: what it wrote is kept as it is, what it could not write is set aside, and re
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ WORD = re.compile(r"\w+")
 
 def written_about(
     folder: Path,
-    documents: Iterable[Document],
+    documents: Sequence[Document],
     prompt: Callable[[str], str],
     write: Writer,
     settings: Row,

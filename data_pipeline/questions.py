@@ -59,7 +59,7 @@ def check_ids(questions: Sequence[Question]) -> None:
 
 
 def questions_from_documents(
-    documents: Iterable[Document], write: Writer, folder: Path, *, model: str, count: int = 3, batch: int = 16
+    documents: Sequence[Document], write: Writer, folder: Path, *, model: str, count: int = 3, batch: int = 16
 ) -> Row:
     """At most `count` questions about each document, written by the model `write`, which is called `model` in what is stored.
 
@@ -68,7 +68,6 @@ def questions_from_documents(
     each. Killed and called again, it goes on. Raises `UserError` for a folder with other documents or settings, and where the
     writer fails again and again.
     """
-    documents = list(documents)
     settings = {"model": model, "count": count, "prompt": PROMPT_VERSION}
     with locked(folder):
         set_aside = SetAside(folder / "set_aside.jsonl")

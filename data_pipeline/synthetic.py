@@ -9,7 +9,7 @@ what the document says, and is not one that was written before; all others are c
     summary.json           how many of each
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ class SyntheticConfig:
 
 
 def synthesize(
-    documents: Iterable[Document],
+    documents: Sequence[Document],
     write: Writer,
     folder: Path,
     config: SyntheticConfig = SyntheticConfig(),
@@ -65,7 +65,6 @@ def synthesize(
     the writer failed at. Raises `UserError` for a folder with other documents or settings, and where the writer fails again and
     again.
     """
-    documents = list(documents)
     settings = {**asdict(config), "model": model, "prompt": PROMPT_VERSION}
     with locked(folder):
         set_aside = SetAside(folder / "set_aside.jsonl")

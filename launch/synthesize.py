@@ -14,12 +14,16 @@ import itertools
 from pathlib import Path
 
 from absl import flags
+from tqdm import tqdm
 
 from data_pipeline.errors import UserError
 from data_pipeline.questions import questions_from_documents
+from data_pipeline.school.world import SchoolConfig
 from data_pipeline.set_aside import SetAside
+from data_pipeline.sources import read_documents
 from data_pipeline.synthetic import synthesize
 from launch import cli
+from launch.writers import BATCH, make_writer
 
 
 def define_flags() -> None:
@@ -42,13 +46,6 @@ def main(_: list[str]) -> None:
                 f"--{name} is missing: python -m launch.synthesize --documents=SOURCE --writer=RUN --out=FOLDER"
             )
     out = Path(options.out).expanduser()
-
-    from tqdm import tqdm
-
-    from data_pipeline.school.world import SchoolConfig
-    from data_pipeline.sources import read_documents
-    from launch.writers import BATCH, make_writer
-
     unreadable = SetAside(out / "unreadable.jsonl")
     source = read_documents(options.documents, school=SchoolConfig(), set_aside=unreadable)
     documents = list(tqdm(itertools.islice(source, options.limit), desc="documents", unit="", delay=1))
