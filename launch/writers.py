@@ -29,7 +29,7 @@ def make_writer(named: str, temperature: float, max_tokens: int) -> tuple[Writer
     except UserError:
         raise
     except Exception as error:  # whatever stands at that address
-        raise UserError(f"no model answers at {address}: {error}; check the address, and that it is running") from error
+        raise UserError(f"no answer from the model at {address}: {error}") from error
     return write, f"{model}, {settings}"
 
 

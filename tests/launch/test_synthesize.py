@@ -139,8 +139,8 @@ def test_documents_become_questions_to_probe_with(endpoint, documents, tmp_path,
 
 def test_mistakes_are_told_in_a_line_and_write_nothing(endpoint, documents, tmp_path, monkeypatch):
     mistakes = {
-        "http://127.0.0.1:9/v1#good": "no model answers at http://127.0.0.1:9/v1: .*Connection error",
-        f"{endpoint.url}#html": "no model answers at .*what came is no chat completion",
+        "http://127.0.0.1:9/v1#good": "no answer from the model at http://127.0.0.1:9/v1: .*Connection error",
+        f"{endpoint.url}#html": "no answer from the model at .*what came is no chat completion",
         endpoint.url: "names no model: write ADDRESS#MODEL",
         str(tmp_path / "run"): "run",
         "": "--writer is missing",
@@ -160,7 +160,9 @@ def test_nobody_at_the_address_ends_in_one_line(tmp_path):
     arguments = ("--documents=pydoc", "--writer=http://127.0.0.1:9/v1#m", f"--out={tmp_path / 'out'}")
     code, output = run("launch.synthesize", *arguments, log=tmp_path / "log")
     assert code == 2
-    assert re.fullmatch(r"error: no model answers at http://127.0.0.1:9/v1: .*\n", output.rpartition("\r")[2]), output
+    assert re.fullmatch(
+        r"error: no answer from the model at http://127.0.0.1:9/v1: .*\n", output.rpartition("\r")[2]
+    ), output
 
 
 def test_what_an_endpoint_refuses_is_set_aside(endpoint, tmp_path):
