@@ -5,7 +5,7 @@ from data_pipeline.school import problems as sp
 from data_pipeline.school.questions import Question, is_right
 @dataclass
 class ProblemsConfig:
-    sources: tuple[str, ...] = ("school:steps_first",)
+    sources: tuple[str, ...] = ("school:either",)
     school: SchoolConfig = field(default_factory=SchoolConfig)
 @dataclass(frozen=True)
 class ProblemSets:
@@ -21,5 +21,5 @@ def check_problems(c): pass
 def prepare_problems(c):
     out=[]
     for h in (False,True):
-        out.append(tuple(Problem(q.id,q.turns,V(q),q.kind,q.size) for q in sp.questions(c.school,"steps_first",held_out=h) ))
+        out.append(tuple(Problem(q.id,q.turns,V(q),q.kind,q.size) for q in sp.questions(c.school,"either",held_out=h) ))
     return ProblemSets(out[0],out[1],"x")

@@ -13,7 +13,7 @@ from absl import flags
 
 from data_pipeline.errors import UserError
 from lm.experiment import Experiment
-from lm.rl.config import PracticeConfig
+from lm.practice import PracticeConfig
 
 if TYPE_CHECKING:
     from lm.estimate import Estimate, Hardware, Memory

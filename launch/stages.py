@@ -21,9 +21,9 @@ from launch.workdir import started
 from lm.assistant import Toolbox
 from lm.experiment import Experiment
 from lm.finetuning import finetuning
+from lm.practice import PracticeConfig
 from lm.pretraining import pretraining
-from lm.rl.config import PracticeConfig
-from lm.rl.practice import PreparedProblems, practice
+from lm.rl.stage import PreparedProblems, practice
 from lm.stage import Stage
 
 Data = DocumentsConfig | ConversationsConfig | PracticeConfig

@@ -30,7 +30,7 @@ from lm.experiment import Experiment
 from lm.lora import LoraConfig
 from lm.model.config import ModelConfig, RopeScaling
 from lm.model.transformer import Transformer
-from lm.rl.practice import PreparedProblems
+from lm.rl.stage import PreparedProblems
 
 # Not part of an experiment's identity: a run may be resumed on other hardware.
 HARDWARE = ("mesh",)

@@ -11,7 +11,7 @@ from lm.model.config import ModelConfig, check_model
 from lm.objectives.next_token import NextTokenConfig, check_next_token
 from lm.objectives.policy_gradient import PolicyGradientConfig, check_policy_gradient
 from lm.optimizer import OptimizerConfig, check_optimizer
-from lm.rl.config import PracticeConfig, check_practice
+from lm.practice import PracticeConfig, check_practice
 from lm.sharding import MeshConfig
 
 

@@ -19,6 +19,7 @@ LM = [
     "stage",
     "objectives",
     "optimizer",
+    "practice",
     "experiment",
     "checkpoint",
     "metrics",
@@ -34,6 +35,7 @@ LM = [
     "held_out",
     "pretraining",
     "assistant",
+    "rl",
     "quiz",
     "finetuning",
 ]

@@ -1,10 +1,11 @@
-"""Word problems, each labelled three ways (map row 17).
+"""Word problems, each labelled in several ways (map row 17).
 
     answer_first   the answer in one leap, and the steps afterwards as its reason: the bad label
     steps_first    the same sentences in the order in which each needs little work
-    python         a call of the tool, and the answer read off what it printed
+    python         asked to use code: a call of the tool, and the answer read off what it printed
+    either         not asked to: steps first for most, a call for a few, by a coin; practice finds out which does better
 
-All three label the same problems. Sums keep to the split of `arithmetic.split_exercises`: training never shows a held-out sum,
+All label the same problems. Sums keep to the split of `arithmetic.split_exercises`: training never shows a held-out sum,
 and every held-out problem has one or is a held-out purchase. Sizes are drawn evenly, so that accuracy can be told by size.
 """
 
@@ -20,12 +21,13 @@ from data_pipeline.school.names import FEMALE_NAMES, MALE_NAMES
 from data_pipeline.school.questions import Question, example
 from data_pipeline.school.world import SchoolConfig
 
-Labelling = Literal["answer_first", "steps_first", "python"]
+Labelling = Literal["answer_first", "steps_first", "python", "either"]
 LABELLINGS: tuple[Labelling, ...] = get_args(Labelling)
 TRAIN = 2_000
 HELD_OUT = 300
 SIZES = 4  # classes of size: in the lowest, no number is above a quarter of the largest sum
 USE_CODE = " Use code."
+CALLS_OF_EITHER = 0.2  # the share of problems labelled "either" that are solved by a call
 TRIES = 400
 
 
@@ -112,6 +114,9 @@ def questions(config: SchoolConfig, labelling: Labelling, *, held_out: bool = Tr
 def solution(problem: Problem, labelling: Labelling) -> tuple[Part, ...]:
     """What the assistant writes."""
     answer = f"{capital(problem.answer)}."
+    if labelling == "either":
+        by_call = random.Random(f"either/{problem.text}").random() < CALLS_OF_EITHER
+        labelling = "python" if by_call else "steps_first"
     if labelling == "python":
         return (ToolCall("python", {"code": problem.code}), ToolResult(str(problem.result)), Text(answer))
     if labelling == "answer_first":

@@ -24,13 +24,13 @@ from data_pipeline.school.lookups import Search, library_search
 from data_pipeline.school.questions import Question
 from data_pipeline.school.world import SchoolConfig, build_world
 
-WORKED_EXAMPLES_VERSION = 1
+WORKED_EXAMPLES_VERSION = 2
 """Raised whenever the same config would give other conversations or questions."""
 
 MIXTURE = {
     "facts": 1_100,
     "follow_ups": 350,
-    "problems:steps_first": 1_000,
+    "problems:either": 1_000,
     "problems:python": 450,
     "identity": 180,
     "identity:system": 120,
@@ -69,7 +69,7 @@ def conversations(config: SchoolConfig, topic: str, search: Search | None = None
             return fact_questions.conversations(config, world)
         case ["follow_ups"]:
             return fact_questions.follow_ups(config, world)
-        case ["problems", ("answer_first" | "steps_first" | "python") as labelling]:
+        case ["problems", ("answer_first" | "steps_first" | "python" | "either") as labelling]:
             return problems.conversations(config, labelling)
         case ["identity"]:
             return identity.conversations(config)
@@ -98,7 +98,7 @@ def questions(config: SchoolConfig, topic: str) -> list[Question]:
             return [question for question in fact_questions.questions(config, world) if question.kind != "follow_up"]
         case ["follow_ups"]:
             return [question for question in fact_questions.questions(config, world) if question.kind == "follow_up"]
-        case ["problems", ("answer_first" | "steps_first" | "python") as labelling]:
+        case ["problems", ("answer_first" | "steps_first" | "python" | "either") as labelling]:
             return problems.questions(config, labelling)
         case ["identity"]:
             return identity.questions()
@@ -129,7 +129,7 @@ def _mixture(config: SchoolConfig, search: Search | None) -> Iterator[Conversati
     for topic, count in MIXTURE.items():
         emitted = list(conversations(config, topic, search))
         if topic == "problems:python":  # those that the other labelling does not use come first
-            emitted = emitted[MIXTURE["problems:steps_first"] :] + emitted[: MIXTURE["problems:steps_first"]]
+            emitted = emitted[MIXTURE["problems:either"] :] + emitted[: MIXTURE["problems:either"]]
         for held_out, most in ((False, count), (True, round(HELD_OUT * count))):
             new = [each for each in emitted if each.held_out == held_out and repr(each.turns) not in seen][:most]
             seen.update(repr(each.turns) for each in new)

@@ -4,7 +4,7 @@ from experiments.sft import tiny
 from lm.experiment import CheckpointConfig, EvaluateConfig, Experiment, SampleConfig
 from lm.objectives.policy_gradient import PolicyGradientConfig
 from lm.optimizer import OptimizerConfig
-from lm.rl.config import PracticeConfig
+from lm.practice import PracticeConfig
 
 
 def get_config() -> Experiment:
@@ -14,7 +14,7 @@ def get_config() -> Experiment:
         batch_size=16,
         start_from="experiments/sft/tiny.py",
         model=tiny.get_config().model,
-        data=PracticeConfig(prompts=32, samples=8, tokens=96),
+        data=PracticeConfig(prompts=32, samples=8, tokens=96, calls=2),
         objective=PolicyGradientConfig(),
         optimizer=OptimizerConfig(
             name="adamw", learning_rate=3e-4, warmup_steps=5, schedule="constant", weight_decay=0.0

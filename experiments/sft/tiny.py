@@ -49,7 +49,7 @@ def get_config() -> Experiment:
         evaluate=EvaluateConfig(every=300),
         sample=SampleConfig(every=300, prompts=PROMPTS, tokens=96, temperature=0.0),
         questions=QuestionsConfig(
-            topics=("facts", "follow_ups", "problems:steps_first", "problems:python", "identity", "refuse", "search")
+            topics=("facts", "follow_ups", "problems:either", "problems:python", "identity", "refuse", "search")
         ),
         checkpoint=CheckpointConfig(every=300),
     )

@@ -7,8 +7,8 @@ import numpy as np
 
 from lm.objectives.advantages import gae, group_advantages, token_rewards, token_weights, whiten
 from lm.objectives.policy_gradient import PolicyGradientConfig
+from lm.practice import PracticeConfig
 from lm.rl.batch import Placed, spread
-from lm.rl.config import PracticeConfig
 from lm.rl.rollout import Rollout
 from lm.stage import HostBatch
 

@@ -2,31 +2,10 @@
 
 import random
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from data_pipeline.errors import UserError
 from data_pipeline.problem import Problem
-
-
-@dataclass
-class CurriculumConfig:
-    """How problems are chosen. The defaults draw from all of them."""
-
-    raise_at: float = 0.0  # the next level opens when this share of tries at the hardest open one succeeds; 0: all open
-    groups: int = 32  # groups of tries over which that share is taken
-    replay: float = (
-        0.0  # share of a round's problems that are drawn from those last solved in some tries and not in others
-    )
-
-
-def check_curriculum(config: CurriculumConfig) -> None:
-    """Raise `UserError` for values that make no sense."""
-    for name in ("raise_at", "replay"):
-        if not 0 <= getattr(config, name) <= 1:
-            raise UserError(f"data.curriculum.{name}={getattr(config, name)}: must be between 0 and 1")
-    if config.groups < 1:
-        raise UserError(f"data.curriculum.groups={config.groups}: must be at least 1")
+from lm.practice import CurriculumConfig
 
 
 class Curriculum:

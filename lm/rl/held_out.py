@@ -13,7 +13,7 @@ from data_pipeline.verifying import Verifiers
 from lm.assistant import Toolbox
 from lm.inference.engine import Engine
 from lm.model.transformer import Transformer
-from lm.rl.config import PracticeConfig
+from lm.practice import PracticeConfig
 from lm.rl.rollout import Rollout, collect
 
 SHOWN = 15  # rollouts of the one problem that a run's samples show

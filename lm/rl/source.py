@@ -23,8 +23,8 @@ from lm.inference.quantization import quantized
 from lm.metrics import JsonLines
 from lm.model.transformer import Transformer
 from lm.objectives.policy_gradient import PolicyGradientConfig
+from lm.practice import PracticeConfig
 from lm.rl.batch import gather, pack
-from lm.rl.config import PracticeConfig
 from lm.rl.credit import credit
 from lm.rl.curriculum import Curriculum
 from lm.rl.rollout import Rollout, collect, from_json, numbers_of, to_json

@@ -316,6 +316,15 @@ def test_problems_come_in_all_sizes_and_kinds_with_numbers_that_pretraining_show
     assert numbers <= set(range(101))
 
 
+def test_a_coin_decides_between_steps_and_a_call_of_problems_that_ask_for_neither():
+    either, steps, python = (emitted(f"problems:{labelling}") for labelling in ("either", "steps_first", "python"))
+    called = [each.turns[1] != like.turns[1] for each, like in zip(either, steps, strict=True)]
+    assert 0.1 < sum(called) / len(called) < 0.3
+    for each, like, code, by_call in zip(either, steps, python, called, strict=True):
+        assert each.turns[0] == like.turns[0]
+        assert each.turns[1] == (code if by_call else like).turns[1]
+
+
 @pytest.mark.parametrize("topic", ["problems:python", "spelling:python", "decimals:python"])
 def test_results_are_what_the_code_prints(topic):
     found = calls(topic)
@@ -485,7 +494,7 @@ def digest_of(config: SchoolConfig) -> str:
 
 def test_the_version_is_raised_when_the_conversations_change():
     # If this fails, what is made has changed: raise WORKED_EXAMPLES_VERSION and put the new digest here.
-    assert (worked_examples.WORKED_EXAMPLES_VERSION, digest_of(SMALL)) == (1, "657faa5297146573")
+    assert (worked_examples.WORKED_EXAMPLES_VERSION, digest_of(SMALL)) == (2, "f8952331c334511d")
 
 
 def test_another_process_with_other_hashes_makes_the_same():

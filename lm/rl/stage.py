@@ -17,7 +17,7 @@ from lm.assistant import Toolbox
 from lm.experiment import Experiment
 from lm.model.attention import check_attention
 from lm.objectives.policy_gradient import PolicyGradientConfig, policy_gradient
-from lm.rl.config import PracticeConfig
+from lm.practice import PracticeConfig
 from lm.rl.held_out import make_evaluation, make_samples
 from lm.rl.source import RolloutSource
 from lm.stage import Stage, Start
