@@ -138,7 +138,7 @@ def whiten(
 
     PPO's usual last step; TRL and verl have `ddof` 1 and put an epsilon (1e-8) under the root instead of beside it.
     """
-    kept = np.concatenate([each[mask] for each, mask in zip(advantages, drawn, strict=True)])
+    kept = np.concatenate([np.zeros(0), *(each[mask] for each, mask in zip(advantages, drawn, strict=True))])
     if not len(kept):
         return list(advantages)
     std = np.sqrt(np.sum((kept - kept.mean()) ** 2) / max(len(kept) - ddof, 1))

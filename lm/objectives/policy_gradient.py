@@ -142,8 +142,7 @@ def policy_gradient(model: Transformer, batch: Batch, config: PolicyGradientConf
     old = given.get("old_log_probs", jax.lax.stop_gradient(log_probs))
     ratio = ratio_between(log_probs, old)
     if "old_log_probs" in given:
-        low = (ratio < 1 - config.clip_low) & (advantages < 0)
-        high = (ratio > 1 + config.clip_high) & (advantages > 0)
+        low, high = clipped(config, ratio, advantages)
         metrics |= {"clip_fraction_low": total("shares", low), "clip_fraction_high": total("shares", high)}
         metrics |= {"ratio": total("shares", ratio), "ratio_max": largest(ratio)}
     if "sampler_log_probs" in given:
@@ -154,7 +153,7 @@ def policy_gradient(model: Transformer, batch: Batch, config: PolicyGradientConf
         w = jnp.minimum(w, config.importance_cap) if config.importance_cap else jnp.float32(1.0)
     loss = total("weights", w * surrogate(config, ratio, log_probs, advantages))
     metrics["policy_loss"] = loss
-    if "reference_log_probs" in given:
+    if "reference_log_probs" in given or config.kl:
         reference = given["reference_log_probs"]
         k1, _, k3 = estimates(log_probs, reference)
         metrics |= {"kl_to_reference": total("shares", k1), "kl_to_reference_k3": total("shares", k3)}
@@ -194,6 +193,18 @@ def surrogate(config: PolicyGradientConfig, ratio: jax.Array, log_probs: jax.Arr
     if config.dual_clip:
         loss = jnp.where(advantages < 0, jnp.minimum(loss, -config.dual_clip * advantages), loss)
     return loss
+
+
+def clipped(config: PolicyGradientConfig, ratio: jax.Array, advantages: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Where a ratio is so low, and where it is so high, that a bound of `surrogate` holds it: two bool (B, T)."""
+    if config.surrogate == "log_prob":
+        return jnp.zeros_like(ratio, bool), jnp.zeros_like(ratio, bool)
+    if config.surrogate == "capped_ratio":
+        return jnp.zeros_like(ratio, bool), ratio > config.ratio_cap
+    high = (advantages > 0) & (ratio > 1 + config.clip_high)
+    if config.dual_clip:
+        high |= (advantages < 0) & (ratio > config.dual_clip)
+    return (advantages < 0) & (ratio < 1 - config.clip_low), high
 
 
 def _by_sequence(log_ratio: jax.Array, batch: Batch, surrogate: str) -> jax.Array:

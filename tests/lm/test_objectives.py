@@ -12,7 +12,7 @@ import reference
 from tiny_models import CONFIGS, abstract, build, small, tokens_of
 
 from data_pipeline.errors import UserError
-from lm.objectives.log_probs import token_log_probs
+from lm.objectives.log_probs import token_log_probs, token_log_probs_and_entropy
 from lm.objectives.next_token import NextTokenConfig, check_next_token, next_token
 
 CONFIG = small(kv_heads=2, logit_soft_cap=5.0)
@@ -130,6 +130,32 @@ def test_chunks_change_nothing(chunk):
         logits = 5.0 * jnp.tanh(hidden @ model.token_embedding.T / 5.0)
         log_p = jnp.take_along_axis(jax.nn.log_softmax(logits), batch["labels"][..., None], axis=-1)[..., 0]
         results = log_p, jax.nn.logsumexp(logits, axis=-1)
+        return sum(jnp.sum(w * x) for w, x in zip(weights, results, strict=True)), results
+
+    expected = jax.jit(jax.value_and_grad(plain, argnums=(0, 1), has_aux=True))(model, hidden)
+    for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+        assert one.dtype == jnp.float32
+        np.testing.assert_allclose(one, other, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("chunk", [4, 16])
+def test_entropy_comes_with_its_gradient(chunk):
+    model, batch = build(CONFIG), batch_of(2, 16)
+    rng = np.random.default_rng(2)
+    hidden = jnp.asarray(rng.standard_normal((2, 16, 32)), jnp.float32)
+    weights = rng.standard_normal((2, 2, 16))
+
+    def loss(model, hidden, chunk):
+        results = token_log_probs_and_entropy(model, hidden, batch["labels"], chunk)
+        return sum(jnp.sum(w * x) for w, x in zip(weights, results, strict=True)), results
+
+    got = jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True), static_argnums=2)(model, hidden, chunk)
+
+    # In one piece, without our function.
+    def plain(model, hidden):
+        p = jax.nn.softmax(5.0 * jnp.tanh(hidden @ model.token_embedding.T / 5.0))
+        log_p = jnp.log(jnp.take_along_axis(p, batch["labels"][..., None], axis=-1)[..., 0])
+        results = log_p, jnp.sum(jax.scipy.special.entr(p), axis=-1)
         return sum(jnp.sum(w * x) for w, x in zip(weights, results, strict=True)), results
 
     expected = jax.jit(jax.value_and_grad(plain, argnums=(0, 1), has_aux=True))(model, hidden)
