@@ -44,7 +44,7 @@ def prepare_data(experiment: Experiment, workdir: Path, base: Path | None, cache
     known = tokenizer_in(folder) if named and folder else None
     if isinstance(data, PracticeConfig):
         assert known is not None  # practice starts from a run
-        return PreparedProblems(prepare_problems(data.problems), known)
+        return PreparedProblems(prepare_problems(data.problems, workdir / "problems_set_aside.jsonl"), known)
     if known and find_marks(known) is None:
         known = with_special_tokens(known)
     prepared = prepare_conversations(data, known, experiment.model.context_length, cache)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import jax
 from scripted import a_tokenizer
@@ -25,6 +26,8 @@ MODEL = ModelConfig(
 class Length:
     """Scores a response by its length: any rewards that are not all the same."""
 
+    inline: ClassVar[bool] = True
+
     def __call__(self, response: Response) -> Verdict:
         return Verdict(len(response.text) % 5 / 4, f"{len(response.text)} characters")
 
@@ -32,6 +35,8 @@ class Length:
 @dataclass(frozen=True)
 class Never:
     """Nothing is ever right."""
+
+    inline: ClassVar[bool] = True
 
     def __call__(self, response: Response) -> Verdict:
         return Verdict(0.0, "never")

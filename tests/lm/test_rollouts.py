@@ -153,7 +153,7 @@ def test_one_step_behind_samples_with_the_policy_before(folder):
 
 
 def test_a_sample_does_not_depend_on_the_others(folder):
-    """The same problem, in another round's company: its random numbers come from the run, the round, the problem and the place."""
+    """The same problem, in other company: its random numbers come from the run, the round, the problem and the place."""
     (model,) = policies(1)
     alone = source_of(folder, replace(SMALL, prompts=1), problems=problems(1))
     among = source_of(folder, replace(SMALL, prompts=6, slots=4), problems=problems(6))
