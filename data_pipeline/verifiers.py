@@ -8,7 +8,7 @@ from data_pipeline.problem import Response, Verdict
 from data_pipeline.school.questions import Question, is_right
 
 BOXED = re.compile(r"\\boxed\{((?:[^{}]|\{[^{}]*\})*)\}")
-SAID = re.compile(r"(?:answer is|answer:|####)\s*(.+)", re.IGNORECASE)
+SAID = re.compile(r"answer is\b|answer:|####", re.IGNORECASE)
 LETTER = re.compile(r"(?<![A-Za-z0-9'])\(?([A-Z])\)?(?![A-Za-z0-9'])")
 
 
@@ -21,8 +21,9 @@ def final_answer(text: str) -> str:
     if boxed := BOXED.findall(text):
         return boxed[-1].strip()
     lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
-    said = SAID.findall(text)
-    last = said[-1] if said else (lines[-1] if lines else "")
+    *before, after = SAID.split(text)
+    after = after.strip().partition("\n")[0]
+    last = after if before else (lines[-1] if lines else "")
     return last.strip().strip("*$").removesuffix(".").strip()
 
 
