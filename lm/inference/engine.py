@@ -9,7 +9,7 @@ import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -191,7 +191,7 @@ class Engine:
         if jax.process_count() > 1:  # all must do the same, and clocks differ
             wait(answers)
         elif not self.running and not self.waiting:
-            wait(answers, SECONDS, FIRST_COMPLETED)
+            wait(answers, SECONDS)  # for all of them: rows that go on together are read and written together
         paused, self._paused = self._paused, []
         for row, answer in paused:
             if not answer.done():

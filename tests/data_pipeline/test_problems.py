@@ -49,7 +49,10 @@ def test_gold_scores_one_garbage_nothing_and_no_question_is_in_both_splits(tmp_p
         assert judge(each.verifier, Response(each.gold)).score == 1, each
         for text in GARBAGE:
             # Most of reasoning-gym's tasks pay a little where the right answer stands somewhere in a longer one.
-            assert judge(each.verifier, Response(text)).score <= (0.25 if source.startswith("gym:") else 0), (each, text)
+            assert judge(each.verifier, Response(text)).score <= (0.25 if source.startswith("gym:") else 0), (
+                each,
+                text,
+            )
     assert prepare(tmp_path, source) == sets
 
 
