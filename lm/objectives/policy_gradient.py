@@ -147,7 +147,7 @@ def policy_gradient(model: Transformer, batch: Batch, config: PolicyGradientConf
         metrics |= {"ratio": total("shares", ratio), "ratio_max": largest(ratio)}
     if "sampler_log_probs" in given:
         gap = jnp.abs(old - given["sampler_log_probs"])
-        w = jax.lax.stop_gradient(ratio_between(old, given["sampler_log_probs"]))
+        w = ratio_between(old, given["sampler_log_probs"])  # neither has a gradient
         metrics |= {"sampler_gap": total("shares", gap), "sampler_gap_max": largest(gap)}
         metrics |= {"importance_weight": total("shares", w)}
         w = jnp.minimum(w, config.importance_cap) if config.importance_cap else jnp.float32(1.0)
