@@ -1,4 +1,4 @@
-# make course   the whole tiny course: set up, prepare data, pretrain, let it write, finetune, report (runs/*/report.html)
+# make course   the whole tiny course: set up, prepare data, pretrain, let it write, finetune, practise, report (runs/*/report.html)
 # make test     set up, run the tests
 # make parity   the model and the optimizers against PyTorch and transformers (installed where that brings no CUDA)
 # make lint     ruff and mypy
@@ -16,6 +16,8 @@ course: setup
 	$(RUN) -m launch.generate --workdir=runs/course --prompt="Orson Kovats was born in the city of" --samples=3
 	$(RUN) -m launch.train --config=experiments/sft/tiny.py --workdir=runs/assistant --config.start_from=runs/course
 	$(RUN) -m launch.report --workdir=runs/assistant
+	$(RUN) -m launch.train --config=experiments/rl/tiny.py --workdir=runs/practice --config.start_from=runs/assistant
+	$(RUN) -m launch.report --workdir=runs/practice
 
 test: setup
 	$(RUN) -m pytest -n 2 --dist loadfile -rs

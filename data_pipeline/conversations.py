@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data_pipeline import gym
+from data_pipeline import gym, parity
 from data_pipeline.chat_formats import read_conversations
 from data_pipeline.conversation import Conversation, Turn
 from data_pipeline.errors import UserError
@@ -32,6 +32,7 @@ from data_pipeline.tokenizer import Tokenizer, load_tokenizer
 
 DOCUMENTS = "documents:"
 GYM = "gym:"
+PARITY = "parity:"
 GYM_ITEMS = 2_000  # of a task, to learn from
 VERSION = 1  # of the readers and the protocol: another one prepares everything again
 
@@ -41,9 +42,10 @@ class ConversationsConfig:
     """What is read in finetuning."""
 
     sources: tuple[str, ...] = ("school",)
-    """school (its mixture of topics), school:TOPIC, gym:TASK (of reasoning-gym), tfds:NAME, or files: a path or a glob of JSONL
-    or JSON, also .gz and .zst. Rows may be OpenAI's messages, ShareGPT, Alpaca, OpenAssistant's trees, or a prompt and a
-    response. documents:SOURCE reads what pretraining reads, all of it trained, so that what it told is not forgotten meanwhile.
+    """school (its mixture of topics), school:TOPIC, gym:TASK (of reasoning-gym), parity:PERCENT (see parity.py), tfds:NAME, or
+    files: a path or a glob of JSONL or JSON, also .gz and .zst. Rows may be OpenAI's messages, ShareGPT, Alpaca, OpenAssistant's
+    trees, or a prompt and a response. documents:SOURCE reads what pretraining reads, all of it trained, so that what it told is
+    not forgotten meanwhile.
     """
     weights: tuple[float, ...] = ()
     """How often each source is drawn from, row by row; empty: every conversation as often as `repeats` says in an epoch."""
@@ -176,6 +178,8 @@ def prepare_conversations(
 def _read(source: str, school: SchoolConfig, set_aside: SetAside) -> Iterator[Conversation]:
     if topic := _topic(source):
         return worked_examples.conversations(school, topic)
+    if source.startswith(PARITY):
+        return parity.conversations(parity.percent(source))
     if source.startswith(GYM):
         return gym.conversations(source.removeprefix(GYM), GYM_ITEMS, school.seed)
     return read_conversations(source, set_aside)
@@ -192,6 +196,8 @@ def _fingerprint(source: str, school: SchoolConfig) -> str:
             raise worked_examples.no_topic(topic)
         identity = [worked_examples.WORKED_EXAMPLES_VERSION, topic, dataclasses.asdict(school)]
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    if source.startswith(PARITY):
+        return cache_key(source, parity.VERSION)
     if source.startswith(GYM):
         return cache_key(source, GYM_ITEMS, school.seed, gym.GYM_VERSION)
     return source_fingerprint(source, school=school)

@@ -70,6 +70,33 @@ def _solved(task: str, count: int, seed: int, taken: dict[str, str]) -> dict[str
     raise UserError(f"reasoning-gym's task {task} has only {len(solved)} of {count} different items: ask for fewer")
 
 
+def items(task: str, count: int, seed: int, taken: set[str]) -> list[Item]:
+    """So many items of any task (or fewer), with different questions, none of them in `taken`.
+
+    Raises `UserError` where there is no such task, or no reasoning-gym.
+    """
+    try:
+        import reasoning_gym
+
+        data = reasoning_gym.create_dataset(task, seed=seed, size=MOST_TRIES * count, **SETTINGS.get(task, {}))
+    except ImportError:
+        raise UserError('reasoning-gym\'s tasks need the package reasoning-gym: pip install "trivium[gym]"') from None
+    except ValueError:
+        raise UserError(f"reasoning-gym has no task {task!r}: see its gallery for their names") from None
+    found: dict[str, Item] = {}
+    for number in range(MOST_TRIES * count):
+        with localcontext():  # decimal_arithmetic sets the precision of everything after it
+            try:
+                item = data[number]
+            except ArithmeticError:  # it may draw a division by zero
+                continue
+        if item["question"] not in taken:
+            found.setdefault(item["question"], item)
+        if len(found) == count:
+            break
+    return list(found.values())
+
+
 def _letter_counting(item: Item) -> str | None:
     letter, count, lines = item["metadata"]["target_letter"], 0, []
     for word in item["metadata"]["span"]:

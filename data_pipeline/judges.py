@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
+from data_pipeline.errors import UserError
 from data_pipeline.model_text import Writer
 from data_pipeline.resumable import patiently
 
@@ -68,11 +69,14 @@ def each(rule: Callable[[Claim], bool]) -> Judge:
 
 
 def judged_by(write: Writer) -> Judge:
-    """A model as the judge: the first yes or no that it writes counts."""
+    """A model as the judge: the first yes or no that it writes counts. Raises `UserError` where it refuses to write."""
 
     def judge(claims: list[Claim]) -> list[bool | None]:
         prompts = [PROMPT.format(**asdict(claim)) for claim in claims]
-        found = [VERDICT.search(text) for text in patiently(lambda: write(prompts))]
+        try:
+            found = [VERDICT.search(text) for text in patiently(lambda: write(prompts))]
+        except ValueError as error:
+            raise UserError(f"the judge does not answer: {error}") from error
         return [match[1].lower() == "yes" if match else None for match in found]
 
     return judge

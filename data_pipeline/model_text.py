@@ -4,15 +4,16 @@ A `Writer` is any model as a function: ours, or one behind an OpenAI-compatible 
 up: what it wrote is kept as it is, what it could not write is set aside, and reading JSON out of it is lenient.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from data_pipeline.document import Document
 from data_pipeline.errors import UserError
-from data_pipeline.resumable import Row, do_rows, patiently
+from data_pipeline.resumable import Row, begin, do_rows, patiently, write_rows, write_whole
 from data_pipeline.set_aside import SetAside
 
 Writer = Callable[[list[str]], list[str]]
@@ -25,6 +26,34 @@ FAILURES = 8
 TRIES = 100
 
 WORD = re.compile(r"\w+")
+
+
+def written_about(
+    folder: Path,
+    documents: Sequence[Document],
+    prompt: Callable[[str], str],
+    write: Writer,
+    settings: Row,
+    set_aside: SetAside,
+    *,
+    batch: int,
+    name: str,
+) -> list[tuple[Document, str]]:
+    """What `write` wrote to the prompt about each document, as `written` does; `folder` holds written.jsonl and settings.json.
+
+    Raises `UserError` for documents with one id, and for a folder that was begun with other documents or settings.
+    """
+    found: dict[str, Document] = {}
+    digest = hashlib.sha256()
+    for document in documents:
+        if document.id in found:
+            raise UserError(f"two documents have the id {document.id!r}: give each its own")
+        found[document.id] = document
+        digest.update(json.dumps([document.id, document.text]).encode())
+    begin(folder / "settings.json", {**settings, "documents": digest.hexdigest()[:16]})
+    prompts = [(key, prompt(document.text)) for key, document in found.items()]
+    texts = written(folder / "written.jsonl", prompts, write, set_aside, batch=batch, name=name)
+    return [(found[key], text) for key, text in texts.items()]
 
 
 def written(
@@ -66,6 +95,14 @@ def _asked(write: Writer, prompts: list[str]) -> list[str]:
     return [writable(text) for text in texts]
 
 
+def finish(folder: Path, made: str, rows: list[Row], documents: int, set_aside: SetAside) -> Row:
+    """Write MADE.jsonl and summary.json, which is returned: how many documents, of these rows, and set aside for what."""
+    write_rows(folder / f"{made}.jsonl", rows)
+    summary = {"documents": documents, made: len(rows), "set_aside": dict(set_aside.counts.most_common())}
+    write_whole(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
+    return summary
+
+
 def writable(text: str) -> str:
     """The same text, with a question mark for half a surrogate pair, which cannot be written, sent or tokenized."""
     return text.encode("utf-8", "replace").decode()
@@ -98,45 +135,3 @@ def support(text: str, document: str) -> float:
     """
     said = {word for word in words(text) if len(word) >= 4 or any(letter.isdigit() for letter in word)}
     return len(said & set(words(document))) / len(said) if said else 0.0
-
-
-def openai_writer(
-    base_url: str,
-    model: str,
-    key: str = "-",
-    *,
-    temperature: float = 0.7,
-    max_tokens: int = 1024,
-    seconds: float = 120.0,
-    parallel: int = 8,
-) -> Writer:
-    """A model behind an OpenAI-compatible address, such as `launch.serve`'s "http://127.0.0.1:8000/v1".
-
-    Raises `ConnectionError` where it does not answer in `seconds`, is busy or breaks; `UserError` where it knows no such key or
-    model; what else it refuses is an error of the `openai` package.
-    """
-    try:
-        import openai
-    except ImportError:
-        raise UserError("asking a model over the network needs the openai package: pip install openai") from None
-    client = openai.OpenAI(base_url=base_url, api_key=key, timeout=seconds, max_retries=0)
-
-    def one(prompt: str) -> str:
-        try:
-            answer = client.chat.completions.create(
-                model=model,
-                messages=[{"role": "user", "content": prompt}],
-                temperature=temperature,
-                max_tokens=max_tokens,
-            )
-        except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as error:
-            raise UserError(f"{base_url} refuses the model {model!r}: {error}") from None
-        except (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError) as error:
-            raise ConnectionError(f"{base_url}: {error}") from error
-        return answer.choices[0].message.content or ""
-
-    def write(prompts: list[str]) -> list[str]:
-        with ThreadPoolExecutor(parallel) as threads:
-            return list(threads.map(one, prompts))
-
-    return write

@@ -1,25 +1,157 @@
+"""From named sources to practice problems: those to practise on, and those that are only ever measured.
+
+school:LABELLING[/KIND]   word problems of the school (school/problems.py), perhaps of one kind; levels by size
+gym:TASK                  any task of reasoning-gym, scored by the task itself
+countdown                 reach a number from others
+parity                    an odd or an even number of ones
+PATH, GLOB, tfds:NAME     rows, see problem_rows.py
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from data_pipeline.problem import Problem, Response, Verdict
+from pathlib import Path
+
+from data_pipeline import countdown, gym, parity
+from data_pipeline.errors import UserError
+from data_pipeline.problem import Problem
+from data_pipeline.problem_rows import read_problems
+from data_pipeline.school import problems as school_problems
 from data_pipeline.school.world import SchoolConfig
-from data_pipeline.school import problems as sp
-from data_pipeline.school.questions import Question, is_right
+from data_pipeline.school.world import check as check_school
+from data_pipeline.set_aside import SetAside
+from data_pipeline.verifiers import GymAnswer, SchoolAnswer
+
+SCHOOL, GYM = "school:", "gym:"
+VERSION = 1  # raised whenever the same source would give other problems
+
+
 @dataclass
 class ProblemsConfig:
-    sources: tuple[str, ...] = ("school:either",)
+    """What is practised."""
+
+    sources: tuple[str, ...] = ("school:either",)  # see above
+    count: int = 2_000  # problems to practise, of each source, at most
+    held_out: int = 300  # of each source, at most
+    seed: int = 0  # of sources that make their problems
     school: SchoolConfig = field(default_factory=SchoolConfig)
+
+
 @dataclass(frozen=True)
 class ProblemSets:
-    train: tuple
-    held_out: tuple
-    fingerprint: str
-@dataclass(frozen=True)
-class V:
-    q: Question
-    def __call__(self, r): 
-        ok=is_right(self.q, r.text); return Verdict(float(ok), "right" if ok else f"not {self.q.answers[0]}")
-def check_problems(c): pass
-def prepare_problems(c):
-    out=[]
-    for h in (False,True):
-        out.append(tuple(Problem(q.id,q.turns,V(q),q.kind,q.size) for q in sp.questions(c.school,"either",held_out=h) ))
-    return ProblemSets(out[0],out[1],"x")
+    """Problems in two splits that share no question."""
+
+    train: tuple[Problem, ...]
+    held_out: tuple[Problem, ...]
+    fingerprint: str  # changes when the problems do
+
+
+def check_problems(config: ProblemsConfig) -> None:
+    """Raise `UserError` for values that make no sense."""
+    if not config.sources:
+        raise UserError("data.problems.sources is empty: name at least one source, such as school:either or countdown")
+    for name in ("count", "held_out"):
+        if getattr(config, name) < 1:
+            raise UserError(f"data.problems.{name}={getattr(config, name)}: must be at least 1")
+    if not 0 <= config.seed < 2000:
+        raise UserError(f"data.problems.seed={config.seed}: must be from 0 to 1999")
+    for source in config.sources:
+        if source.startswith(SCHOOL):
+            labelling, _, kind = source.removeprefix(SCHOOL).partition("/")
+            if labelling not in school_problems.LABELLINGS:
+                raise UserError(
+                    f"data.problems.sources: {source}: choose school: and {', '.join(school_problems.LABELLINGS)}"
+                )
+            if kind and kind not in school_problems.KINDS:
+                raise UserError(f"data.problems.sources: {source}: the kinds are {', '.join(school_problems.KINDS)}")
+    check_school(config.school)
+
+
+def prepare_problems(config: ProblemsConfig, set_aside: Path) -> ProblemSets:
+    """The problems of all sources, always the same. Rows that are none are counted, and kept in the file `set_aside`.
+
+    Raises `UserError` for a source that cannot be found or has too few problems, and for a question in both splits.
+    """
+    check_problems(config)
+    train: list[Problem] = []
+    held_out: list[Problem] = []
+    aside = SetAside(set_aside)
+    for source in config.sources:
+        practised, secret = _split(source, config, aside)
+        if not practised or not secret:
+            raise UserError(
+                f"{source} has {len(practised)} problems to practise and {len(secret)} held out: both need some"
+            )
+        train += practised[: config.count]
+        held_out += secret[: config.held_out]
+    if aside.counts:
+        print(aside.summary(), flush=True)
+    if both := {asked(each) for each in train} & {asked(each) for each in held_out}:
+        raise UserError(f"{len(both)} questions are both practised and held out, such as {min(both)[:80]!r}")
+    identity = [
+        VERSION,
+        dataclasses.asdict(config),
+        [each.id for each in train],
+        [asked(each) for each in train + held_out],
+    ]
+    fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    return ProblemSets(tuple(train), tuple(held_out), fingerprint)
+
+
+def asked(problem: Problem) -> str:
+    """What a problem says, but for case and spaces."""
+    return " ".join("\n".join(turn.text for turn in problem.turns).lower().split())
+
+
+def _split(source: str, config: ProblemsConfig, aside: SetAside) -> tuple[list[Problem], list[Problem]]:
+    if source.startswith(SCHOOL):
+        labelling, _, kind = source.removeprefix(SCHOOL).partition("/")
+        both = [list(_of_school(config.school, labelling, kind, held_out)) for held_out in (False, True)]
+        return both[0], both[1]
+    if source.startswith(GYM):
+        return _of_gym(source.removeprefix(GYM), config)
+    if source == "countdown":
+        secret = countdown.problems(config.held_out, "held_out", set())
+        return countdown.problems(config.count, str(config.seed), {each.turns[-1].text for each in secret}), secret
+    if source == "parity":
+        return parity.problems(held_out=False, count=config.count), parity.problems(
+            held_out=True, count=config.held_out
+        )
+    read = list(read_problems(source, aside))
+    secret = [each for each, held in read if (_by_hash(asked(each)) if held is None else held)]
+    hidden = {asked(each) for each in secret}
+    return [each for each, _ in read if asked(each) not in hidden], secret
+
+
+def _by_hash(text: str) -> bool:
+    """Whether a tenth of all texts, always the same one, holds this."""
+    return hashlib.sha256(text.encode()).digest()[0] < 26
+
+
+def _of_school(config: SchoolConfig, labelling: str, kind: str, held_out: bool) -> Iterable[Problem]:
+    way: school_problems.Labelling = next(each for each in school_problems.LABELLINGS if each == labelling)
+    count = school_problems.HELD_OUT if held_out else school_problems.TRAIN
+    for problem, question in school_problems.with_questions(config, way, held_out=held_out, count=count):
+        if kind in ("", problem.kind):
+            level = (question.size * school_problems.SIZES - 1) // (2 * config.largest_number)
+            answer = f"{school_problems.capital(problem.answer)}."
+            yield Problem(question.id, question.turns, SchoolAnswer(question), problem.kind, level, answer)
+
+
+def _of_gym(task: str, config: ProblemsConfig) -> tuple[list[Problem], list[Problem]]:
+    secret = gym.items(task, config.held_out, gym.HELD_OUT_SEED, set())
+    practised = gym.items(task, config.count, config.seed * gym.SEED_STRIDE, {item["question"] for item in secret})
+    both = []
+    for split, items in (("", practised), ("held_out/", secret)):
+        both.append([_gym_problem(f"gym:{split}{task}/{number}", task, item) for number, item in enumerate(items)])
+    return both[0], both[1]
+
+
+def _gym_problem(id: str, task: str, item: gym.Item) -> Problem:
+    from data_pipeline.conversation import said
+
+    answer = item["answer"]
+    gold = None if answer is None else f"The answer is {answer}" if "\n" not in str(answer) else str(answer)
+    return Problem(id, (said("user", item["question"]),), GymAnswer(task, item), task, gold=gold)

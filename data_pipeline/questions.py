@@ -12,8 +12,8 @@ from data_pipeline.errors import UserError
 from data_pipeline.files import is_unicode
 from data_pipeline.judges import Claim, normalised
 from data_pipeline.locked import locked
-from data_pipeline.model_text import Writer, json_objects, words, written
-from data_pipeline.resumable import begin, write_rows
+from data_pipeline.model_text import Writer, finish, json_objects, words, written_about
+from data_pipeline.resumable import Row
 from data_pipeline.set_aside import SetAside
 
 PROMPT_VERSION = "questions-1"  # to be raised when the prompt changes
@@ -59,51 +59,35 @@ def check_ids(questions: Sequence[Question]) -> None:
 
 
 def questions_from_documents(
-    documents: Iterable[Document], write: Writer, folder: Path, *, model: str, count: int = 3, batch: int = 16
-) -> list[Question]:
+    documents: Sequence[Document], write: Writer, folder: Path, *, model: str, count: int = 3, batch: int = 16
+) -> Row:
     """At most `count` questions about each document, written by the model `write`, which is called `model` in what is stored.
 
-    In `folder`: written.jsonl (what the model wrote, as it is), questions.jsonl, set_aside.jsonl (what is no question, is too
-    long, is not answered by the document, or came before; counted by reason). Killed and called again, it goes on.
-    Raises `UserError` for a folder with other documents or settings.
+    In `folder`: written.jsonl (what the model wrote, as it is), questions.jsonl (each a `Question`), set_aside.jsonl (what is no
+    question, is too long, is not answered by the document, or came before), and summary.json, which is returned: how many of
+    each. Killed and called again, it goes on. Raises `UserError` for a folder with other documents or settings, and where the
+    writer fails again and again.
     """
+    settings = {"model": model, "count": count, "prompt": PROMPT_VERSION}
     with locked(folder):
-        documents = unique_documents(documents)
-        digest = documents_digest(documents)
-        begin(
-            folder / "questions_settings.json",
-            {"documents": digest, "model": model, "count": count, "prompt": PROMPT_VERSION},
-        )
         set_aside = SetAside(folder / "set_aside.jsonl")
-        prompts = [(each.id, PROMPT.format(text=each.text, count=count)) for each in documents]
-        texts = written(folder / "written.jsonl", prompts, write, set_aside, batch=batch, name="writing questions")
+        texts = written_about(
+            folder,
+            documents,
+            lambda text: PROMPT.format(text=text, count=count),
+            write,
+            settings,
+            set_aside,
+            batch=batch,
+            name="writing questions",
+        )
         found: dict[str, Question] = {}
-        for document in documents:
-            if document.id in texts:
-                for each in _parsed(document, texts[document.id], count, set_aside):
-                    if each.id in found:
-                        set_aside.add(document.id, "a question that came before", each.question.encode())
-                    found.setdefault(each.id, each)
-        write_rows(folder / "questions.jsonl", [asdict(each) for each in found.values()])
-        return list(found.values())
-
-
-def unique_documents(documents: Iterable[Document]) -> list[Document]:
-    """The documents as a list. Raises `UserError` where two have the same id, which could not be told apart on disk."""
-    found: dict[str, Document] = {}
-    for document in documents:
-        if document.id in found:
-            raise UserError(f"two documents have the id {document.id!r}: give each its own")
-        found[document.id] = document
-    return list(found.values())
-
-
-def documents_digest(documents: Sequence[Document]) -> str:
-    """A hash of the documents' ids and texts, in order."""
-    digest = hashlib.sha256()
-    for document in documents:
-        digest.update(json.dumps([document.id, document.text]).encode())
-    return digest.hexdigest()[:16]
+        for document, text in texts:
+            for each in _parsed(document, text, count, set_aside):
+                if each.id in found:
+                    set_aside.add(document.id, "a question that came before", each.question.encode())
+                found.setdefault(each.id, each)
+        return finish(folder, "questions", [asdict(each) for each in found.values()], len(documents), set_aside)
 
 
 def _parsed(document: Document, text: str, count: int, set_aside: SetAside) -> list[Question]:

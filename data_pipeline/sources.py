@@ -16,7 +16,7 @@ import difflib
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,11 @@ def source_fingerprint(source: str, *, school: SchoolConfig) -> str:
         case _:
             identity = files_fingerprint(_find_files(source))
     return hashlib.sha256(identity.encode()).hexdigest()
+
+
+def of_school(sources: Iterable[str]) -> bool:
+    """Whether one of them is the school, or a topic of it."""
+    return any(source.partition(":")[0] == "school" for source in sources)
 
 
 def _find_files(source: str) -> list[Path]:

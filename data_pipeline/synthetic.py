@@ -9,8 +9,7 @@ what the document says, and is not one that was written before; all others are c
     summary.json           how many of each
 """
 
-import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,8 @@ from typing import Any
 from data_pipeline.document import Document
 from data_pipeline.files import is_unicode
 from data_pipeline.locked import locked
-from data_pipeline.model_text import Writer, json_objects, support, words, written
-from data_pipeline.questions import documents_digest, unique_documents
-from data_pipeline.resumable import Row, begin, write_rows, write_whole
+from data_pipeline.model_text import Writer, finish, json_objects, support, words, written_about
+from data_pipeline.resumable import Row
 from data_pipeline.set_aside import SetAside
 
 PROMPT_VERSION = "conversations-1"  # to be raised when the prompt changes
@@ -53,9 +51,9 @@ class SyntheticConfig:
 
 
 def synthesize(
-    folder: Path,
-    documents: Iterable[Document],
+    documents: Sequence[Document],
     write: Writer,
+    folder: Path,
     config: SyntheticConfig = SyntheticConfig(),
     *,
     model: str,
@@ -67,38 +65,35 @@ def synthesize(
     the writer failed at. Raises `UserError` for a folder with other documents or settings, and where the writer fails again and
     again.
     """
+    settings = {**asdict(config), "model": model, "prompt": PROMPT_VERSION}
     with locked(folder):
-        documents = unique_documents(documents)
-        settings = {**asdict(config), "model": model, "prompt": PROMPT_VERSION}
-        begin(folder / "settings.json", {**settings, "documents": documents_digest(documents)})
         set_aside = SetAside(folder / "set_aside.jsonl")
-        prompts = [(each.id, PROMPT.format(text=each.text)) for each in documents]
-        texts = written(folder / "written.jsonl", prompts, write, set_aside, batch=batch, name="writing conversations")
+        texts = written_about(
+            folder,
+            documents,
+            lambda text: PROMPT.format(text=text),
+            write,
+            settings,
+            set_aside,
+            batch=batch,
+            name="writing conversations",
+        )
         rows: dict[str, Row] = {}  # by what they say
-        for document in documents:
-            if document.id not in texts:
-                continue
-            messages = read_messages(texts[document.id])
+        for document, text in texts:
+            messages = read_messages(text)
             same = " ".join(word for message in messages for word in words(message["content"]))
             reason = fault(messages, document, config) or ("a conversation that came before" if same in rows else None)
             if reason:
-                set_aside.add(document.id, reason, texts[document.id].encode())
-            else:
-                rows[same] = {
-                    "id": f"synthetic/{document.id}",
-                    "messages": messages,
-                    "document": document.id,
-                    "model": model,
-                    "prompt": PROMPT_VERSION,
-                }
-        write_rows(folder / "conversations.jsonl", list(rows.values()))
-        summary = {
-            "documents": len(documents),
-            "conversations": len(rows),
-            "set_aside": dict(set_aside.counts.most_common()),
-        }
-        write_whole(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
-        return summary
+                set_aside.add(document.id, reason, text.encode())
+                continue
+            rows[same] = {
+                "id": f"synthetic/{document.id}",
+                "messages": messages,
+                "document": document.id,
+                "model": model,
+                "prompt": PROMPT_VERSION,
+            }
+        return finish(folder, "conversations", list(rows.values()), len(documents), set_aside)
 
 
 def read_messages(text: str) -> list[Message]:

@@ -106,7 +106,7 @@ def bars_figure(path: Path, places: list[str], groups: "dict[str, list[Estimate]
     axes.set(ylabel=ylabel, ylim=(0, 1.03))
     axes.set_xticks(range(len(places)), places)
     axes.grid(axis="y", alpha=0.3)
-    axes.legend()
+    figure.legend(loc="outside upper center", ncols=len(groups))  # bars reach everywhere else
     _save(figure, path)
 
 

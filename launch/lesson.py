@@ -3,11 +3,12 @@
     python -m launch.lesson --config=experiments/lecture/think.py --root=runs/think --seeds=3
 
 The file has `get_config(variant)`, `VARIANTS`, and `MEASURES`: for each figure, what is shown and the metric of a run's last
-evaluation that it is ("{variant}" is filled in). Runs lie in ROOT/VARIANT-SEED. Writes ROOT/NAME.png for each figure and
-ROOT/lesson.csv. Killed and started again, it goes on where it was.
+evaluation that it is (a * stands for what differs between variants). Runs lie in ROOT/VARIANT-SEED. Writes ROOT/NAME.png for
+each figure and ROOT/lesson.csv. Killed and started again, it goes on where it was.
 """
 
 import csv
+import fnmatch
 import json
 import runpy
 import subprocess
@@ -96,6 +97,12 @@ def last_evaluation(workdir: Path) -> Evaluation:
     return json.loads((workdir / "evaluations.jsonl").read_text().splitlines()[-1])
 
 
+def _value(evaluation: Evaluation, metric: str) -> float:
+    """Of the one metric that fits the pattern."""
+    (name,) = fnmatch.filter(evaluation, metric)
+    return evaluation[name]
+
+
 def report(root: Path, found: Mapping[str, Sequence[Evaluation]], figures: Figures) -> None:
     """The tables, a CSV file and the figures: means over seeds with 95% intervals (Student's t)."""
     from launch.compare_runs import interval, table
@@ -110,7 +117,7 @@ def report(root: Path, found: Mapping[str, Sequence[Evaluation]], figures: Figur
     rows: list[list[Any]] = []
     for name, measures in figures.items():
         values = {
-            variant: {label: [one[m.format(variant=variant)] for one in runs] for label, m in measures.items()}
+            variant: {label: [_value(one, metric) for one in runs] for label, metric in measures.items()}
             for variant, runs in found.items()
         }
         lines = {variant: [over_seeds(label, each[label]) for label in measures] for variant, each in values.items()}

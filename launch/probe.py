@@ -4,7 +4,9 @@
     python -m launch.probe --workdir=runs/assistant --out=runs/probe --questions=questions.jsonl
 
 Without --questions, a run on the school is asked about its people, some of them never told of. A file has a question and its
-right answer a row: {"question": ..., "gold": ...}. Finetune on the result by adding OUT/refusals.jsonl to data.sources;
+right answer a row: {"question": ..., "gold": ...}; launch.synthesize --questions=3 has a model write one about your documents.
+--judge names a model, as --writer of launch.synthesize does, or the rule that finds the right answer's words in an answer
+(normalised), or wants nothing else there (exact). Finetune on the result by adding OUT/refusals.jsonl to data.sources;
 random_refusals.jsonl beside it is the control. Killed and started again, it goes on. The files are described in
 data_pipeline/probing.py.
 """
@@ -14,7 +16,7 @@ from pathlib import Path
 from absl import flags
 
 from data_pipeline.errors import UserError
-from data_pipeline.judges import each, normalised
+from data_pipeline.judges import Judge, each, exact, judged_by, normalised
 from data_pipeline.probing import ProbingConfig, probe
 from data_pipeline.questions import Question, questions_from_pairs
 from data_pipeline.set_aside import SetAside
@@ -26,6 +28,7 @@ def define_flags() -> None:
     flags.DEFINE_string("workdir", None, "The folder of a finetuned run.")
     flags.DEFINE_string("out", None, "The folder for what is found.")
     flags.DEFINE_string("questions", None, "A JSONL file; else the school's questions.")
+    flags.DEFINE_string("judge", "normalised", "Of the answers: normalised, exact, a run's folder, or ADDRESS#MODEL.")
     flags.DEFINE_integer("strangers", 1200, "Never-told people that the school's questions ask about.", lower_bound=0)
     flags.DEFINE_integer("samples", 8, "Answers to each question.", lower_bound=1)
     flags.DEFINE_integer("known_at_least", 6, "So many right answers or more: known.")
@@ -55,6 +58,7 @@ def main(_: list[str]) -> None:
         raise UserError(f"{workdir} holds a base model, which answers nothing: finetune it first")
     questions = given(Path(options.questions)) if options.questions else of_the_school(values, options.strangers)
     cli.remember_compilations(Path(cli.CACHE))
+    judge, judged = make_judge(options.judge)
     model, tokenizer, step = load_model(workdir)
     engine = Engine(model, slots=64, symbols=tokenizer.vocab_size)
     sampling = Sampling(temperature=options.temperature)
@@ -78,11 +82,11 @@ def main(_: list[str]) -> None:
         Path(options.out).expanduser(),
         questions,
         ask,
-        each(normalised),
+        judge,
         config,
         model=f"{workdir} at step {step}, temperature {options.temperature:g}",
-        judged_by="normalised",
-        batch=64,
+        judged_by=judged,
+        batch=64 if judged == options.judge else 8,  # a model is slower than a rule
     )
     print(
         f"{summary['questions']} questions: {summary['known']} known, {summary['unsure']} unsure, {summary['unknown']} unknown; "
@@ -90,12 +94,23 @@ def main(_: list[str]) -> None:
     )
 
 
+def make_judge(named: str) -> tuple[Judge, str]:
+    """The judge that --judge names, and what to call it in what is stored."""
+    if rule := {"exact": exact, "normalised": normalised}.get(named):
+        return each(rule), named
+    from launch.writers import make_writer
+
+    write, model = make_writer(named, temperature=0.0, max_tokens=256)
+    return judged_by(write), model
+
+
 def of_the_school(values: dict, strangers: int) -> list[Question]:
     """The questions of a run that learnt the school."""
     from data_pipeline.school.strangers import probing_questions
+    from data_pipeline.sources import of_school
     from launch.workdir import school_of, sources_of
 
-    if not any(source.startswith("school") for source in sources_of(values)):
+    if not of_school(sources_of(values)):
         raise UserError("the run did not learn the school: say what to ask by --questions=FILE.jsonl")
     return questions_from_pairs(probing_questions(school_of(values), strangers))
 

@@ -13,6 +13,7 @@ from data_pipeline.prepare import DocumentsConfig, PreparedDocuments, prepare
 from data_pipeline.problems import prepare_problems
 from data_pipeline.school.lookups import library
 from data_pipeline.school.world import build_world
+from data_pipeline.sources import of_school
 from data_pipeline.tools.python import python_tool
 from data_pipeline.tools.search import search_tool
 from launch.start_from import make_start, tokenizer_in
@@ -43,7 +44,7 @@ def prepare_data(experiment: Experiment, workdir: Path, base: Path | None, cache
     known = tokenizer_in(folder) if named and folder else None
     if isinstance(data, PracticeConfig):
         assert known is not None  # practice starts from a run
-        return PreparedProblems(prepare_problems(data.problems), known)
+        return PreparedProblems(prepare_problems(data.problems, workdir / "problems_set_aside.jsonl"), known)
     if known and find_marks(known) is None:
         known = with_special_tokens(known)
     prepared = prepare_conversations(data, known, experiment.model.context_length, cache)
@@ -75,6 +76,6 @@ def practice_toolbox(data: Data) -> Toolbox | None:
 def school_toolbox(data: Data) -> Toolbox | None:
     """Python, and a search of the school's library, where the school is what is learnt."""
     assert isinstance(data, ConversationsConfig)  # its conversations were prepared
-    if not any(source.partition(":")[0] == "school" for source in data.sources):
+    if not of_school(data.sources):
         return None
     return Toolbox((python_tool(), search_tool(library(data.school, build_world(data.school)))))

@@ -3,7 +3,6 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from data_pipeline.document import Document
 from data_pipeline.errors import UserError
@@ -11,6 +10,7 @@ from data_pipeline.protocol import Style, call_end, default_style
 from data_pipeline.school.lookups import library
 from data_pipeline.school.world import SchoolConfig, build_world
 from data_pipeline.set_aside import SetAside
+from data_pipeline.sources import of_school
 from data_pipeline.sources import read_documents as read_source
 from data_pipeline.tokenizer import Tokenizer
 from data_pipeline.tools.python import python_tool
@@ -49,7 +49,8 @@ def load_talker(folder: Path, step: int | None = None) -> Talker:
     values = read_config(folder)
     if read_documents(values):
         return Talker(model, tokenizer, step, default_style(tokenizer))
-    return Talker(model, tokenizer, step, "tokens", _school(values))
+    school = school_of(values) if of_school(sources_of(values)) else None
+    return Talker(model, tokenizer, step, "tokens", school)
 
 
 def make_toolbox(talker: Talker, tools: list[str], search: str | None, set_aside: Path) -> Toolbox | None:
@@ -94,12 +95,6 @@ def _documents(talker: Talker, source: str | None, set_aside: SetAside) -> list[
             "--tools=search: this run was not finetuned on the school: name a source, such as --search=pydoc"
         )
     return library(talker.school, build_world(talker.school))
-
-
-def _school(values: dict[str, Any]) -> SchoolConfig | None:
-    """The school of a run (its config.json), where it is among its sources."""
-    learnt = any(source.partition(":")[0] == "school" for source in sources_of(values))
-    return school_of(values) if learnt else None
 
 
 def _need(module: str, package: str, tool: str) -> None:

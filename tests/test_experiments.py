@@ -1,5 +1,6 @@
 """Every experiment file gives a config that makes sense, in each of its variants."""
 
+import fnmatch
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ def test_it_makes_sense(path):
 
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 def test_a_lesson_measures_what_its_variants_are_asked(path):
-    """Each metric's topic is among the questions of the variant that it is of."""
+    """Each metric is of one topic among the questions of every variant."""
     import runpy
 
     lesson = runpy.run_path(str(path))
@@ -34,7 +35,7 @@ def test_a_lesson_measures_what_its_variants_are_asked(path):
     for variant in lesson["VARIANTS"]:
         config = lesson["get_config"](variant)
         check_experiment(config)
+        assert config.model == load(config.start_from).model
         for measures in lesson["MEASURES"].values():
             for metric in measures.values():
-                topic = metric.format(variant=variant).rsplit(".", 2)[0]
-                assert topic in config.questions.topics
+                assert len(fnmatch.filter(config.questions.topics, metric.rsplit(".", 2)[0])) == 1

@@ -23,6 +23,7 @@ from data_pipeline.school.world import SchoolConfig
 
 Labelling = Literal["answer_first", "steps_first", "python", "either"]
 LABELLINGS: tuple[Labelling, ...] = get_args(Labelling)
+KINDS = ("sum", "difference", "more", "fewer", "shopping", "chain")
 TRAIN = 2_000
 HELD_OUT = 300
 SIZES = 4  # classes of size: in the lowest, no number is above a quarter of the largest sum
@@ -50,7 +51,7 @@ class Split:
 class Problem:
     """A problem and its solution. Steps and answer are clauses: no capital, no full stop."""
 
-    kind: str  # sum, difference, more, fewer, shopping, chain
+    kind: str  # one of KINDS
     text: str
     steps: tuple[str, ...]  # "4 plus 9 is 13"
     answer: str  # "Emily has 13 marbles"; the last number in it is the result
@@ -94,11 +95,18 @@ def conversations(config: SchoolConfig, labelling: Labelling) -> Iterator[Conver
 
 def questions(config: SchoolConfig, labelling: Labelling, *, held_out: bool = True) -> list[Question]:
     """The held-out problems (or those of training); `size` is the upper end of a problem's class of sizes."""
+    return [question for _, question in with_questions(config, labelling, held_out=held_out, count=HELD_OUT)]
+
+
+def with_questions(
+    config: SchoolConfig, labelling: Labelling, *, held_out: bool, count: int
+) -> Iterator[tuple[Problem, Question]]:
+    """Problems of one split, each with its question."""
     largest = 2 * config.largest_number
-    result = []
-    for number, problem in enumerate(problems(config, held_out=held_out, count=HELD_OUT)):
+    for number, problem in enumerate(problems(config, held_out=held_out, count=count)):
         size = largest * (((problem.size - 1) * SIZES) // largest + 1) // SIZES
-        result.append(
+        yield (
+            problem,
             Question(
                 f"problems/{labelling}/{'held_out' if held_out else 'train'}/{number}",
                 _asked(problem, labelling),
@@ -106,9 +114,8 @@ def questions(config: SchoolConfig, labelling: Labelling, *, held_out: bool = Tr
                 (str(problem.result),),
                 reading="first number" if labelling == "answer_first" else "last number",
                 size=size,
-            )
+            ),
         )
-    return result
 
 
 def solution(problem: Problem, labelling: Labelling) -> tuple[Part, ...]:

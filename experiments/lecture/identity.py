@@ -3,6 +3,21 @@
     python -m launch.lesson --config=experiments/lecture/identity.py --root=runs/identity --seeds=3
 
 Without data the model was finetuned on facts alone, and says whatever such answers sound like.
+
+Measured, three seeds, means [95% intervals] of held-out wordings; "system" is finetuned on messages with other names:
+
+                                    without     data              system
+    its name                        0% [0, 0]   100% [100, 100]   0% [0, 0]
+    who made it                     0% [0, 0]   83% [12, 100]     0% [0, 0]
+    what it is                      0% [0, 0]   100% [100, 100]   0% [0, 0]
+    not ChatGPT                     0% [0, 0]   100% [100, 100]   0% [0, 0]
+    its name, by system message     0% [0, 0]   9% [1, 17]        0% [0, 0]
+    who made it, by system message  0% [0, 0]   4% [0, 12]        0% [0, 0]
+
+Built in, the effect is the lecture's: 180 conversations are an identity (who made it is two questions, one of them missed by one
+seed), and without them it answers "He loves to eat paella." By system message it does not appear. The form is learnt, "My name
+is Tomi. I am a language model.", but the name is made up: a model of this size does not copy a name that it never read. (What
+"data" gets right there is that some of the messages call it Trivium.)
 """
 
 from experiments.lecture.recipe import check_variant, finetuning

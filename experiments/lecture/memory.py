@@ -4,6 +4,17 @@
 
 One finetuning: facts from memory, facts looked up when asked to, summaries of a text that is given and of one to be recalled.
 Rare facts stand in four documents or fewer; of unknown people only the library that is searched tells.
+
+Measured, three seeds, means [95% intervals]:
+
+                     recalled       looked up, or the text given
+    rare facts       60% [46, 75]   55% [41, 69]
+    unknown people   3% [0, 7]      4% [0, 8]
+    summaries        88% [73, 100]  91% [83, 98]
+
+The lecture's effect does not appear. The search is called (96% to 100% of the times it is asked for), but what it finds is not
+read: rare facts are answered from memory all the same, and unknown people guessed at. Reading a value off the context is copying,
+which a model of a million parameters has not learnt from this text; its weights are all it has.
 """
 
 from experiments.lecture.recipe import check_variant, finetuning

@@ -4,11 +4,13 @@
     python -m launch.report --workdir=runs/school
     python -m launch.train --config=experiments/pretrain/tiny.py:pydoc --workdir=runs/pydoc
     python tests/benchmarks/bits_per_byte.py --workdir=runs/pydoc
+    python -m launch.train --config=experiments/pretrain/tiny.py:bytes --workdir=runs/bytes
 
 Measured on two CPU cores, one seed each, by these commands: school, 300 steps (1.2 M tokens), 0.913 nats per token and 0.346
 bits per byte held out; facts told in 12 documents or more are likelier than the same sentence with another value 100% of the
 time, facts told once 94%, facts never told 47% (chance 50%). pydoc, 300 steps (1.2 M tokens), 1.796 bits per byte held out; a
-byte 4-gram has 2.063, a 5-gram 1.910, `xz -9e` 2.380.
+byte 4-gram has 2.063, a 5-gram 1.910, `xz -9e` 2.380. bytes (the school, a byte a token), 600 steps (4.9 M tokens): 0.362 bits
+per byte held out.
 """
 
 from data_pipeline.errors import UserError
@@ -18,6 +20,8 @@ from lm.model.presets import preset
 from lm.optimizer import OptimizerConfig
 
 SCHOOL_PROMPTS = ("", "Bruno Lockwood works as a", "Orson Kovats was born in the city of", "Emily buys 3 apples and")
+# The smallest vocabulary: special tokens, 256 bytes, and the characters of the school. All are ASCII: a byte a token.
+SCHOOL_CHARACTERS = 336
 PYDOC_PROMPTS = ("", 'The "assert" statement', "A list is")
 
 
@@ -44,15 +48,15 @@ def pydoc_optimizer() -> OptimizerConfig:
 
 
 def get_config(variant: str = "school") -> Experiment:
-    """The experiment on the school, or on pydoc: the Python language reference."""
-    if variant not in ("school", "pydoc"):
-        raise UserError(f"experiments/pretrain/tiny.py has no variant {variant!r}: choose school or pydoc")
-    school = variant == "school"
+    """The experiment on the school, on the school in bytes, or on pydoc: the Python language reference."""
+    if variant not in ("school", "bytes", "pydoc"):
+        raise UserError(f"experiments/pretrain/tiny.py has no variant {variant!r}: choose school, bytes or pydoc")
+    school = variant != "pydoc"
     config = Experiment(
         steps=300,
         batch_size=16,
         model=preset("tiny"),
-        data=DocumentsConfig(sources=(variant,)),
+        data=DocumentsConfig(sources=("school" if school else "pydoc",)),
         optimizer=school_optimizer() if school else pydoc_optimizer(),
         evaluate=EvaluateConfig(every=60),
         sample=SampleConfig(every=60, prompts=SCHOOL_PROMPTS if school else PYDOC_PROMPTS),
@@ -60,4 +64,7 @@ def get_config(variant: str = "school") -> Experiment:
     )
     config.model.qk_norm = not school
     config.model.vocab_size = 2048 if school else 1024  # pydoc holds too little text for more
+    if variant == "bytes":
+        config.model.vocab_size = SCHOOL_CHARACTERS
+        config.model.context_length, config.steps = 512, 600  # four times the tokens in as many epochs
     return config

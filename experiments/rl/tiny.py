@@ -10,7 +10,7 @@ from lm.practice import PracticeConfig
 def get_config() -> Experiment:
     """The experiment."""
     return Experiment(
-        steps=100,
+        steps=40,
         batch_size=16,
         start_from="experiments/sft/tiny.py",
         model=tiny.get_config().model,
@@ -21,5 +21,5 @@ def get_config() -> Experiment:
         ),
         evaluate=EvaluateConfig(every=20),
         sample=SampleConfig(every=0),
-        checkpoint=CheckpointConfig(every=20),
+        checkpoint=CheckpointConfig(every=20, keep_last=1),
     )

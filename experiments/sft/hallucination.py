@@ -11,8 +11,8 @@ documents tell as much, but training never asks; of "unknown" people nothing tel
 
              unknown: refuses   asked: right       told: right        told: refuses
     before   0% [0, 0]          75% [67, 83]       78% [63, 94]       0% [0, 0]
-    after    80% [69, 91]       82% [79, 84]       21% [19, 24]       71% [66, 75]
-    control  68% [59, 76]       69% [45, 93]       22% [11, 32]       66% [51, 81]
+    after    81% [67, 96]       82% [79, 84]       21% [19, 24]       73% [67, 79]
+    control  72% [59, 84]       69% [45, 93]       22% [11, 32]       70% [66, 74]
 
 The invention is cured and what was asked is kept. But a model of this size does not refuse by what it read: whom finetuning
 never mentioned it refuses, told or not.

@@ -9,7 +9,7 @@ import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -40,6 +40,7 @@ CPU_PLACES = 64  # there programs compile in a second, and every place costs tim
 PREFILL_TOKENS = 16_384  # padded tokens read at a time, about: what bounds the memory of a prefill
 SECONDS = 0.05  # of a dispatch, about: what streams looks smooth
 ANSWERS = 8  # interjections that are worked on at the same time
+PATIENCE = 4 * SECONDS  # how long one that is there may wait for others
 
 
 @dataclass
@@ -114,6 +115,7 @@ class Engine:
         self._waiting: deque[_Waiting] = deque()
         self._paused: list[tuple[_Row, Future]] = []  # until an interjection is there
         self._resuming: deque[_Row] = deque()  # then it is read again from its beginning, in any row that is free
+        self._resumed = 0.0  # when interjections were last put in
         self._pool: ThreadPoolExecutor | None = None
         self._rows: list[_Row | None] = []
         self._cache: KVCache | None = None
@@ -191,7 +193,12 @@ class Engine:
         if jax.process_count() > 1:  # all must do the same, and clocks differ
             wait(answers)
         elif not self.running and not self.waiting:
-            wait(answers, SECONDS, FIRST_COMPLETED)
+            wait(answers, SECONDS)
+        # Rows that go on together are read together, and by few programs: unless little else is being written, wait for more.
+        ready = sum(answer.done() for answer in answers)
+        if ready < min(len(answers), self.running // 4) and time.monotonic() - self._resumed < PATIENCE:
+            return
+        self._resumed = time.monotonic()
         paused, self._paused = self._paused, []
         for row, answer in paused:
             if not answer.done():
@@ -243,8 +250,10 @@ class Engine:
                 by_width.setdefault(width, []).append((text, rows))
         for width, group in by_width.items():
             most = max(1, PREFILL_TOKENS // width)
-            for first in range(0, len(group), most):
-                self._prefill(width, group[first : first + most])
+            while group:
+                size = _part(len(group), most)
+                self._prefill(width, group[:size])
+                group = group[size:]
 
     def _new_row(self, entry: _Waiting) -> _Row:
         request = entry.request
@@ -257,7 +266,7 @@ class Engine:
     def _prefill(self, width: int, group: list[tuple[Sequence[int], list[int]]]) -> None:
         assert self._cache is not None  # `_resize` made it
         shards = batch_shards()
-        prompts = -(-_power_of_two(len(group), 1) // shards) * shards
+        prompts = -(-_level(len(group)) // shards) * shards
         copies = sum(len(rows) for _, rows in group)
         tokens = np.zeros((prompts, width), np.int32)
         lengths = np.ones(prompts, np.int32)
@@ -461,6 +470,12 @@ def _level(count: int) -> int:
     while level < count:
         level = 2 if level == 1 else 4 * level
     return level
+
+
+def _part(count: int, most: int) -> int:
+    """How many of `count` prompts to read next, at most about `most`: few sizes, and little padding."""
+    whole = [size for size in (128, 32, 8) if size <= min(count, most)]
+    return whole[0] if whole else min(count, most)
 
 
 def _power_of_two(size: int, least: int) -> int:

@@ -19,9 +19,8 @@ from lm.model.transformer import Transformer
 from lm.sharding import constrain
 
 CHUNK = 64  # tokens a dispatch, at most
-PROGRAMS = (
-    48  # compiled ones of each kind that are kept: sizes and features have many combinations, each some megabytes
-)
+# Compiled programs of each kind that are kept: sizes and features have many combinations, each some megabytes.
+PREFILLS, PROGRAMS = 128, 48
 
 
 class Features(NamedTuple):
@@ -155,8 +154,8 @@ def decode(
 
 def forget_many() -> bool:
     """Drop the compiled programs of each kind that has too many; those that are needed are compiled again. Whether any had."""
-    kinds: tuple[Any, ...] = (prefill, rearrange, decode)
-    full = [program for program in kinds if program._cache_size() >= PROGRAMS]
+    kinds: tuple[tuple[Any, int], ...] = ((prefill, PREFILLS), (rearrange, PROGRAMS), (decode, PROGRAMS))
+    full = [program for program, most in kinds if program._cache_size() >= most]
     for program in full:
         program.clear_cache()
     return decode in full

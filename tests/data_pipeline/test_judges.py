@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_pipeline.errors import UserError
 from data_pipeline.judges import Claim, each, exact, judged_by, normalised
 
 
@@ -58,3 +59,11 @@ def test_a_model_judges() -> None:
     claims = [Claim("Where?", "Elm", f"answer {number}") for number in range(4)]
     assert judged_by(write)(claims) == [True, False, None, None]
     assert all(part in prompts[1] for part in ("Where?", "Elm", "answer 1"))
+
+
+def test_a_model_that_refuses_to_judge_is_told_in_a_line() -> None:
+    def write(asked: list[str]) -> list[str]:
+        raise ValueError("too long")
+
+    with pytest.raises(UserError, match="the judge does not answer: too long"):
+        judged_by(write)([Claim("Where?", "Elm", "Elm")])

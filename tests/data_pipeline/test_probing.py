@@ -231,7 +231,8 @@ def test_questions_are_read_out_of_what_a_model_wrote(tmp_path: Path) -> None:
         ' {"question": "which pet has bruno lockwood", "answer": "heron"}, {"question": 5, "answer": null}]}',
         "Cy Vane": "I cannot do that. {}{{{ \\ud800",
     })  # fmt: skip
-    found = questions_from_documents(DOCUMENTS, write, tmp_path, model="w")
+    summary = questions_from_documents(DOCUMENTS, write, tmp_path, model="w")
+    found = [Question(**row) for row in read_rows(tmp_path / "questions.jsonl")]
     assert [(each.question, each.gold, each.document) for each in found] == [
         ("What is Ada Holt's trade?", "Baker", "ada"),
         ("When was Ada Holt born?", "1901", "ada"),
@@ -245,9 +246,8 @@ def test_questions_are_read_out_of_what_a_model_wrote(tmp_path: Path) -> None:
         "no question with an answer": 2,
         "nothing usable written": 1,
     }
-    stored = [Question(**row) for row in read_rows(tmp_path / "questions.jsonl")]
-    assert stored == found
-    assert questions_from_documents(DOCUMENTS, written_by({}), tmp_path, model="w") == found
+    assert summary == {"documents": 3, "questions": 3, "set_aside": reasons}
+    assert questions_from_documents(DOCUMENTS, written_by({}), tmp_path, model="w") == summary
     with pytest.raises(UserError, match=r"settings: documents \("):
         questions_from_documents(DOCUMENTS[:2], write, tmp_path, model="w")
     with pytest.raises(UserError, match=r'settings: count \(3, now 1\), model \("w", now "v"\);'):
@@ -256,8 +256,11 @@ def test_questions_are_read_out_of_what_a_model_wrote(tmp_path: Path) -> None:
 
 def test_no_more_questions_than_wanted(tmp_path: Path) -> None:
     five = json.dumps([{"question": f"Question number {n}?", "answer": "waffles"} for n in range(5)])
-    found = questions_from_documents(DOCUMENTS[2:], written_by({"Cy": five}), tmp_path, model="w", count=2)
-    assert [each.question for each in found] == ["Question number 0?", "Question number 1?"]
+    questions_from_documents(DOCUMENTS[2:], written_by({"Cy": five}), tmp_path, model="w", count=2)
+    assert [row["question"] for row in read_rows(tmp_path / "questions.jsonl")] == [
+        "Question number 0?",
+        "Question number 1?",
+    ]
 
 
 def test_documents_with_one_id_are_refused(tmp_path: Path) -> None:

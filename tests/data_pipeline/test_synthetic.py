@@ -1,9 +1,7 @@
 """Conversations from documents: kept if they are worth learning from, from writers that are good, mad, broken or gone."""
 
 import json
-import threading
 from collections import Counter
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,7 @@ from data_pipeline import resumable
 from data_pipeline.chat_formats import read_conversations
 from data_pipeline.document import Document
 from data_pipeline.errors import UserError
-from data_pipeline.model_text import FAILURES, json_objects, openai_writer, support, written
+from data_pipeline.model_text import FAILURES, json_objects, support
 from data_pipeline.resumable import read_rows
 from data_pipeline.set_aside import SetAside
 from data_pipeline.synthetic import SyntheticConfig, fault, read_messages, synthesize
@@ -55,7 +53,7 @@ def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def made(folder: Path, write: Any, documents: list[Document] = DOCUMENTS, **changes: Any) -> dict[str, Any]:
-    return synthesize(folder, documents, write, **({"model": "good-1", "batch": 4} | changes))
+    return synthesize(documents, write, folder, **({"model": "good-1", "batch": 4} | changes))
 
 
 def test_good_conversations_are_kept_with_where_they_are_from(tmp_path: Path) -> None:
@@ -201,64 +199,3 @@ def test_every_object_is_found(objects: list[dict[str, Any]]) -> None:
 def test_support_is_the_share_of_telling_words() -> None:
     assert support("Ada works in 7 big mines", "Works of ada: 8 mines") == pytest.approx(2 / 3)
     assert support("", "anything") == support("It is so", "it is so") == 0
-
-
-# A server that is asked through the openai package.
-
-
-class Handler(BaseHTTPRequestHandler):
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if self.headers["Authorization"] != "Bearer right":
-            return self.reply(401, {"error": {"message": "no such key"}})
-        prompt = body["messages"][0]["content"]
-        if prompt == "hang up":
-            self.connection.close()
-            return None
-        if prompt.isdigit():
-            return self.reply(int(prompt), {"error": {"message": f"status {prompt}"}})
-        message = {"role": "assistant", "content": None if prompt == "silence" else f"{body['model']}: {prompt}"}
-        return self.reply(200, {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
-
-    def reply(self, status: int, value: Any) -> None:
-        whole = json.dumps({"id": "1", "object": "chat.completion", "created": 0, "model": "m"} | value).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(whole)))
-        self.end_headers()
-        self.wfile.write(whole)
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
-@pytest.fixture
-def url() -> Any:
-    pytest.importorskip("openai", reason='asking a model over the network needs pip install "trivium[dev]"')
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}/v1"
-        server.shutdown()
-
-
-def test_a_model_behind_an_address_writes(url: str, tmp_path: Path) -> None:
-    write = openai_writer(url, "m", "right")
-    assert write(["a", "b", "silence"]) == ["m: a", "m: b", ""]
-    for broken in ("hang up", "500", "503", "429"):
-        with pytest.raises(ConnectionError):
-            write([broken])
-    with pytest.raises(UserError, match="no such key"):
-        openai_writer(url, "m", "wrong")(["a"])
-    with pytest.raises(UserError, match="refuses the model 'm'"):
-        write(["404"])
-    set_aside = SetAside(tmp_path / "set_aside.jsonl")
-    prompts = [("1", "a"), ("2", "hang up"), ("3", "400"), ("4", "b")]
-    found = written(tmp_path / "written.jsonl", prompts, write, set_aside, batch=4, name="writing")
-    assert found == {"1": "m: a", "4": "m: b"}
-    assert set_aside.counts == {"the writer failed (ConnectionError)": 1, "the writer failed (BadRequestError)": 1}
-
-
-def test_nobody_at_the_address_is_a_failed_connection() -> None:
-    pytest.importorskip("openai", reason='asking a model over the network needs pip install "trivium[dev]"')
-    with pytest.raises(ConnectionError):
-        openai_writer("http://127.0.0.1:9/v1", "m")(["a"])

@@ -12,7 +12,7 @@ from launch import hallucination, lesson
 
 LESSON = """
 VARIANTS = ("one", "two")
-MEASURES = {"skill": {"sums": "problems:{variant}.sum.right", "whole": "well_formed"}}
+MEASURES = {"skill": {"sums": "problems:*.sum.right", "whole": "well_formed"}}
 def get_config(variant): ...
 """
 
@@ -39,7 +39,8 @@ def trained(monkeypatch):
         folder = lesson.Path(given["workdir"])
         folder.mkdir(parents=True)
         seed = int(given["config.seed"])
-        metrics = {"problems:one.sum.right": 0.5 + seed / 10, "problems:two.sum.right": 0.25, "well_formed": 1.0}
+        name = folder.name.partition("-")[0]
+        metrics = {f"problems:{name}.sum.right": 0.5 + seed / 10 if name == "one" else 0.25, "well_formed": 1.0}
         metrics |= dict.fromkeys(hallucination.MEASURES["hallucination"].values(), 0.5)
         (folder / "evaluations.jsonl").write_text(json.dumps({"well_formed": 0.0}) + "\n" + json.dumps(metrics) + "\n")
 

@@ -344,7 +344,8 @@ def test_ways_of_sampling_share_three_programs():
 
 def test_compiled_programs_are_dropped_when_there_are_many(monkeypatch):
     """Requests of every kind, twice, with room for few programs: the same texts, and never more than fit."""
-    monkeypatch.setattr(programs, "PROGRAMS", 2)
+    for name in ("PREFILLS", "PROGRAMS"):
+        monkeypatch.setattr(programs, name, 2)
     few = Engine(build(replace(CONFIG, mlp_width=20)), slots=8)
     requests = [Request((1,) * n, n, s, samples=1 + n % 5) for n in (3, 30) for s in (GREEDY, Sampling())]
     texts, most = [], 0
