@@ -91,15 +91,6 @@ def token_weights(lengths: np.ndarray, groups: np.ndarray, normaliser: str, max_
     return np.where(lengths > 0, 1.0 / np.maximum(divisor, 1.0), 0.0)
 
 
-def overlong_penalty(lengths: np.ndarray, max_tokens: int, buffer: int) -> np.ndarray:
-    """DAPO's soft penalty on length, float64 (N,), to be added to the rewards.
-
-    0 up to max_tokens - buffer tokens, then falling in a straight line to -1 at max_tokens.
-    """
-    over = np.asarray(lengths, np.float64) - (max_tokens - buffer)
-    return -np.clip(over / buffer, 0.0, 1.0)
-
-
 def token_rewards(reward: float, drawn: np.ndarray, kl: np.ndarray, coefficient: float) -> np.ndarray:
     """The rewards of a sequence by token, float64 (T,), for `gae`.
 

@@ -13,7 +13,6 @@ from lm.objectives.advantages import (
     gae,
     group_advantages,
     has_signal,
-    overlong_penalty,
     token_rewards,
     token_weights,
     whiten,
@@ -138,11 +137,6 @@ def test_weights_add_up_to_one_however_long_the_sequences(pairs):
     for normaliser in ("tokens", "sequences", "prompts"):
         assert np.sum(lengths * token_weights(lengths, groups, normaliser, 50)) == pytest.approx(1)
     assert np.sum(lengths * token_weights(lengths, groups, "constant", 50)) <= 1 + 1e-9
-
-
-def test_the_soft_penalty_on_length():
-    lengths = np.array([0, 60, 80, 85, 90, 100, 120])
-    np.testing.assert_allclose(overlong_penalty(lengths, 100, 20), [0, 0, 0, -0.25, -0.5, -1, -1])
 
 
 def test_token_rewards_are_kl_at_each_drawn_token_and_the_reward_at_the_last():

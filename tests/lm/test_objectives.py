@@ -164,11 +164,20 @@ def test_entropy_comes_with_its_gradient(chunk):
         np.testing.assert_allclose(one, other, atol=1e-4, rtol=1e-4)
 
 
-def largest_array(chunk: int, rows: int, length: int, vocab_size: int) -> int:
+def entropy_and_gradient(chunk: int):
+    def total(model, batch):
+        hidden, _ = model.hidden(batch["tokens"], batch["positions"], batch["segment_ids"])
+        return jnp.sum(sum(token_log_probs_and_entropy(model, hidden, batch["labels"], chunk)))
+
+    return jax.jit(jax.value_and_grad(total))
+
+
+def largest_array(chunk: int, rows: int, length: int, vocab_size: int, entropy: bool = False) -> int:
     """Elements of the largest array in the compiled loss and gradient, but for parameters (V x D)."""
     config = small(vocab_size=vocab_size, width=8, heads=1, kv_heads=1, layers=1, context_length=length)
     batch = batch_of(rows, length, vocab_size=vocab_size)
-    text = loss_and_gradient(z_loss=0.1, chunk=chunk).lower(abstract(config), batch).compile().as_text()
+    function = entropy_and_gradient(chunk) if entropy else loss_and_gradient(z_loss=0.1, chunk=chunk)
+    text = function.lower(abstract(config), batch).compile().as_text()
     shapes = re.findall(r"\b(?:f32|bf16|s32|u32|pred)\[([\d,]+)\]", text)
     sizes = [math.prod(map(int, shape.split(","))) for shape in set(shapes)]
     return max(size for size in sizes if size != vocab_size * config.width)
@@ -178,7 +187,8 @@ def test_the_logits_are_never_all_in_memory():
     rows, length, vocab_size = 2, 64, 10_007
     everything = rows * length * vocab_size
     assert largest_array(length, rows, length, vocab_size) >= everything  # in one chunk they are: this test can fail
-    assert largest_array(8, rows, length, vocab_size) <= everything // 8
+    for entropy in (False, True):
+        assert largest_array(8, rows, length, vocab_size, entropy) <= everything // 8
 
 
 @pytest.mark.parametrize(
