@@ -17,9 +17,9 @@ from pathlib import Path
 from absl import flags
 
 from data_pipeline.errors import UserError
+from data_pipeline.final_answer import final_answer
 from data_pipeline.problem import Problem, Response
 from data_pipeline.problems import ProblemsConfig, asked, prepare_problems
-from data_pipeline.verifiers import final_answer
 from data_pipeline.verifying import Verifiers
 from launch import cli
 
