@@ -29,17 +29,19 @@ def practice_figure(workdir: Path) -> Path:
     plt = _pyplot()
     steps = read_json_lines(workdir / "metrics.jsonl")
     evaluations = read_json_lines(workdir / "evaluations.jsonl")
-    figure, (answers, lengths, passes) = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
+    figure, (answers, lengths, passes) = plt.subplots(1, 3, figsize=(11, 4), layout="constrained")
     at = [r["step"] for r in steps]
     answers.plot(at, [r["right"] for r in steps], linewidth=0.8, alpha=0.8, label="right, in practice")
-    answers.plot(at, [r["reward"] for r in steps], linewidth=0.8, alpha=0.8, label="reward, in practice")
+    answers.plot(at, [r["reward"] for r in steps], linewidth=0.8, alpha=0.8, linestyle=":", label="reward, in practice")
+    if any(r["calls"] for r in steps):
+        answers.plot(at, [r["calls"] for r in steps], linewidth=0.8, alpha=0.8, label="tool calls a rollout")
     answers.plot(
         [r["step"] for r in evaluations],
         [r["accuracy"] for r in evaluations],
         marker="o",
         label="right, held out, greedy",
     )
-    answers.set(xlabel="step", ylabel="share of rollouts", ylim=(-0.03, 1.03))
+    answers.set(xlabel="step", ylabel="share of rollouts")
     lengths.plot(at, [r["length"] for r in steps], linewidth=0.8, label="mean")
     lengths.plot(at, [r["length_max"] for r in steps], linewidth=0.5, alpha=0.6, label="longest")
     lengths.set(xlabel="step", ylabel="tokens of a rollout")
@@ -47,7 +49,8 @@ def practice_figure(workdir: Path) -> Path:
         ks = sorted(int(key.removeprefix("pass_at_")) for key in record if key.startswith("pass_at_"))
         values = [record[f"pass_at_{k}"] for k in ks]
         passes.plot(ks, values, marker="o", label=f"{name} (step {record['step']})")
-    passes.set(xlabel="k", ylabel="pass@k, held out", ylim=(-0.03, 1.03), xscale="log")
+        passes.set_xticks(ks)
+    passes.set(xlabel="k", ylabel="pass@k, held out", ylim=(-0.03, 1.03))
     for axes in (answers, lengths, passes):
         axes.grid(alpha=0.3)
         axes.legend()

@@ -94,9 +94,7 @@ def page(workdir: Path, config: dict[str, Any], steps: list[dict[str, Any]], rec
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(workdir.name)}</title><style>{STYLE}</style>",
         f"<h1>{html.escape(workdir.name)}</h1>",
         f"<p class=note>{_summary(config, steps, read_json_lines(workdir / 'evaluations.jsonl'))}</p>",
-        "<h2>Loss</h2>",
-        image(workdir / "loss.png", "training and validation loss against steps"),
-        *(practice_parts(workdir, steps) if "right" in steps[-1] else _written(workdir, read_documents(config))),
+        *(practice_parts(workdir, steps) if "right" in steps[-1] else _learnt(workdir, read_documents(config))),
         *_answers(read_json_lines(workdir / "evaluations.jsonl")[-1:]),
     ]
     if recall:
@@ -160,9 +158,10 @@ def _model(values: dict[str, Any]) -> list[str]:
     return ["<table><tr><th>part<th>shape<th>parameters</tr>", *rows, total, "</table>"]
 
 
-def _written(workdir: Path, documents: bool) -> list[str]:
+def _learnt(workdir: Path, documents: bool) -> list[str]:
+    loss = ["<h2>Loss</h2>", image(workdir / "loss.png", "training and validation loss against steps")]
     note = "<h2>What it wrote</h2><p class=note>The same prompts and the same random numbers, as training went on.</p>"
-    return [note, *(_samples if documents else _conversations)(read_json_lines(workdir / "samples.jsonl"))]
+    return [*loss, note, *(_samples if documents else _conversations)(read_json_lines(workdir / "samples.jsonl"))]
 
 
 def _samples(samples: list[dict[str, Any]]) -> list[str]:

@@ -14,7 +14,7 @@ def get_config() -> Experiment:
         batch_size=16,
         start_from="experiments/sft/tiny.py",
         model=tiny.get_config().model,
-        data=PracticeConfig(prompts=32, samples=8, tokens=96, calls=2),
+        data=PracticeConfig(prompts=16, samples=8, tokens=96, calls=2),
         objective=PolicyGradientConfig(),
         optimizer=OptimizerConfig(
             name="adamw", learning_rate=3e-4, warmup_steps=5, schedule="constant", weight_decay=0.0

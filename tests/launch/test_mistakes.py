@@ -12,6 +12,7 @@ from programs import run, start
 from test_resume import SMALL, losses, wait_for_step
 
 TINY = "--config=experiments/pretrain/tiny.py"
+PRACTICE = "--config=experiments/rl/tiny.py"
 
 
 def refused(tmp_path: Path, *arguments: str, module: str = "launch.train", cwd: Path | None = None) -> str:
@@ -66,6 +67,17 @@ def refused(tmp_path: Path, *arguments: str, module: str = "launch.train", cwd: 
         ((TINY, "--config.model.heads=3"), "model.width=128 does not divide by model.heads=3"),
         ((TINY, "--config.model.attention=splash"), "model.attention=splash needs a TPU"),
         ((TINY, "--config.model.norm=batchnorm"), "choose one of rmsnorm, layernorm"),
+        ((PRACTICE, "--config.data.cut_off=never"), "data.cut_off='never': choose one of zero, masked, scored"),
+        ((PRACTICE, "--config.data.samples=0"), "data.samples=0: must be at least 1"),
+        (
+            (PRACTICE, "--config.objective.advantage=gae"),
+            "objective.advantage=gae and model.scalar_head=true need each other",
+        ),
+        ((PRACTICE, "--config.objective.kl=0.1", "--config.data.reference=false"), "set data.reference=true"),
+        ((PRACTICE, "--config.start_from="), "start_from is missing: only a model that answers can practise"),
+        ((PRACTICE, "--config.data.problems.sources=school:sums"), "choose school: and answer_first"),
+        ((PRACTICE, "--config.start_from=nowhere"), "nowhere holds no run"),
+        ((PRACTICE, "--estimate", "--hardware=h100:1"), "how long rollouts will be nobody knows before"),
     ],
 )
 def test_mistakes(tmp_path, arguments, told):
