@@ -70,14 +70,11 @@ def _solved(task: str, count: int, seed: int, taken: dict[str, str]) -> dict[str
     raise UserError(f"reasoning-gym's task {task} has only {len(solved)} of {count} different items: ask for fewer")
 
 
-def items(
-    task: str, count: int, seed: int, taken: set[str], settings: Sequence[tuple[str, Any]] | None = None
-) -> list[Item]:
+def items(task: str, count: int, seed: int, taken: set[str], settings: Sequence[tuple[str, Any]]) -> list[Item]:
     """So many items of any task (or fewer), with different questions, none of them in `taken`, which they join."""
     import reasoning_gym
 
-    chosen = SETTINGS.get(task, {}) if settings is None else dict(settings)
-    data = reasoning_gym.create_dataset(task, seed=seed, size=MOST_TRIES * count or 1, **chosen)
+    data = reasoning_gym.create_dataset(task, seed=seed, size=MOST_TRIES * count or 1, **dict(settings))
     found: dict[str, Item] = {}
     for number in range(MOST_TRIES * count):
         with localcontext():  # decimal_arithmetic sets the precision of everything after it

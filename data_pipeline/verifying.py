@@ -41,13 +41,17 @@ def judge(verifier: Verifier, response: Response) -> Checked:
     try:
         verdict = verifier(response)
         score, reason = float(verdict.score), str(verdict.reason)
-    except (UserError, KeyboardInterrupt):
+    except UserError:
         raise
-    except BaseException as error:  # SystemExit too: an answer must not end a process
-        return Checked(0.0, f"the verifier failed: {type(error).__name__}: {error}"[:200], failed=True)
+    except Exception as error:
+        return _failed(error)
     if not -ROUNDING <= score <= 1 + ROUNDING:  # NaN is not, either
         return Checked(0.0, f"the verifier gave {score}, which is no number from 0 to 1", failed=True)
     return Checked(min(1.0, max(0.0, score)), reason)
+
+
+def _failed(error: BaseException) -> Checked:
+    return Checked(0.0, f"the verifier failed: {type(error).__name__}: {error}"[:200], failed=True)
 
 
 @dataclass
@@ -97,7 +101,7 @@ def _serve(connection: Connection, parent: int) -> None:
     if os.getppid() != parent:
         return
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
-    with contextlib.suppress(EOFError, KeyboardInterrupt):  # the parent has gone, or is being stopped
+    with contextlib.suppress(EOFError):  # the parent has gone
         while True:
             message = connection.recv_bytes()
             try:
@@ -107,10 +111,8 @@ def _serve(connection: Connection, parent: int) -> None:
                 connection.send(judge(verifier, response))
             except UserError as error:
                 connection.send(error)
-            except Exception as error:
-                connection.send(
-                    Checked(0.0, f"the verifier failed: {type(error).__name__}: {error}"[:200], failed=True)
-                )
+            except BaseException as error:  # SystemExit too: an answer must not end the process
+                connection.send(_failed(error))
 
 
 class Verifiers:

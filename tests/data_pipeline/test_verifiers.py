@@ -251,6 +251,15 @@ def test_code(verifiers):
     assert misjudged(verifiers, CodeTests(("assert double(2) == 4", "assert double(-1) == -2")), CODE) == ([], [])
 
 
+def test_code_that_is_too_long_or_takes_too_long_is_wrong_and_no_failure():
+    tests = CodeTests(tuple(f"assert f() == {number}" for number in range(20)))
+    start = time.monotonic()
+    for text in ("f = lambda: 0\n" + "#" * 20_000, "while True: pass"):
+        checked = judge(tests, Response(text))
+        assert (checked.score, checked.failed) == (0, False)
+    assert time.monotonic() - start < 4  # one test of them
+
+
 def test_code_starts_one_sandbox_whatever_is_asked(monkeypatch):
     from data_pipeline.tools import python
 
@@ -408,8 +417,8 @@ class TestGym:
 
     def test_items_of_another_draw_are_not_taken_again(self):
         taken: set[str] = set()
-        first = gym.items("chain_sum", 30, SEED_STRIDE, taken)
-        second = gym.items("chain_sum", 30, SEED_STRIDE, taken)
+        first = gym.items("chain_sum", 30, SEED_STRIDE, taken, ())
+        second = gym.items("chain_sum", 30, SEED_STRIDE, taken, ())
         assert len({each["question"] for each in first + second}) == 60 == len(taken)
 
     @pytest.mark.parametrize(
