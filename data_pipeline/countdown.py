@@ -14,8 +14,8 @@ from fractions import Fraction
 from typing import ClassVar
 
 from data_pipeline.conversation import said
+from data_pipeline.final_answer import final_answer
 from data_pipeline.problem import Problem, Response, Verdict
-from data_pipeline.verifiers import final_answer
 
 OPERATORS: dict[type, tuple[str, Callable[[Fraction, Fraction], Fraction]]] = {
     ast.Add: ("+", operator.add),
@@ -23,7 +23,18 @@ OPERATORS: dict[type, tuple[str, Callable[[Fraction, Fraction], Fraction]]] = {
     ast.Mult: ("*", operator.mul),
     ast.Div: ("/", operator.truediv),
 }
-ALLOWED = re.compile(r"[\d+\-*/() ]{1,100}")
+ALLOWED = re.compile(r"[\d+\-*/() ]{1,100}", re.ASCII)
+WRITTEN = {
+    r"\times": "*",
+    r"\cdot": "*",
+    r"\div": "/",
+    r"\left": "",
+    r"\right": "",
+    "×": "*",
+    "·": "*",
+    "÷": "/",
+    "−": "-",
+}
 LARGEST = 25
 
 
@@ -37,9 +48,14 @@ class Countdown:
 
     def __call__(self, response: Response) -> Verdict:
         """1 or 0."""
-        expression = final_answer(response.text).rpartition("=")[0] or final_answer(response.text)
+        answer = final_answer(response.text)
+        for sign, ours in WRITTEN.items():
+            answer = answer.replace(sign, ours)
+        sides = [side.strip() for side in answer.split("=")]
+        if len(sides) == 2 and str(self.target) in sides:
+            sides.remove(str(self.target))
         try:
-            value, used = evaluate(expression.strip())
+            value, used = evaluate("=".join(sides))  # which is no expression where the equation was another
         except ValueError as error:
             return Verdict(0.0, str(error))
         if extra := Counter(used) - Counter(self.numbers):

@@ -13,7 +13,7 @@ spread far apart, and held-out items are drawn first: a question is in one split
 import ast
 import operator
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal, localcontext
 from typing import Any
 
@@ -70,19 +70,11 @@ def _solved(task: str, count: int, seed: int, taken: dict[str, str]) -> dict[str
     raise UserError(f"reasoning-gym's task {task} has only {len(solved)} of {count} different items: ask for fewer")
 
 
-def items(task: str, count: int, seed: int, taken: set[str]) -> list[Item]:
-    """So many items of any task (or fewer), with different questions, none of them in `taken`.
+def items(task: str, count: int, seed: int, taken: set[str], settings: Sequence[tuple[str, Any]]) -> list[Item]:
+    """So many items of any task (or fewer), with different questions, none of them in `taken`, which they join."""
+    import reasoning_gym
 
-    Raises `UserError` where there is no such task, or no reasoning-gym.
-    """
-    try:
-        import reasoning_gym
-
-        data = reasoning_gym.create_dataset(task, seed=seed, size=MOST_TRIES * count, **SETTINGS.get(task, {}))
-    except ImportError:
-        raise UserError('reasoning-gym\'s tasks need the package reasoning-gym: pip install "trivium[gym]"') from None
-    except ValueError:
-        raise UserError(f"reasoning-gym has no task {task!r}: see its gallery for their names") from None
+    data = reasoning_gym.create_dataset(task, seed=seed, size=MOST_TRIES * count or 1, **dict(settings))
     found: dict[str, Item] = {}
     for number in range(MOST_TRIES * count):
         with localcontext():  # decimal_arithmetic sets the precision of everything after it
@@ -91,7 +83,8 @@ def items(task: str, count: int, seed: int, taken: set[str]) -> list[Item]:
             except ArithmeticError:  # it may draw a division by zero
                 continue
         if item["question"] not in taken:
-            found.setdefault(item["question"], item)
+            taken.add(item["question"])
+            found[item["question"]] = item
         if len(found) == count:
             break
     return list(found.values())

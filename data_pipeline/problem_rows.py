@@ -14,10 +14,11 @@ from typing import Any
 
 from data_pipeline.conversation import said
 from data_pipeline.errors import UserError
+from data_pipeline.final_answer import final_answer, stated
 from data_pipeline.problem import Problem
 from data_pipeline.set_aside import SetAside
 from data_pipeline.sources import read_rows
-from data_pipeline.verifiers import Choice, CodeTests, MathAnswer, final_answer
+from data_pipeline.verifiers import Choice, CodeTests, MathAnswer
 
 QUESTIONS, ANSWERS = ("question", "problem", "prompt"), ("answer", "solution")
 
@@ -51,10 +52,13 @@ def problem_of(where: str, row: dict[str, Any]) -> Problem:
     if "choices" in row:
         return _choice(where, question, row["choices"], answer)
     need_math()
-    right = final_answer(str(answer)).replace(",", "")
+    # Of a solution what it states; an answer by itself as it is, commas and all: (1, 2) is no 12.
+    right = str(answer).strip() if stated(str(answer)) is None else final_answer(str(answer))
     if not right:
         raise ValueError("an answer without a word")
-    return Problem(where, (said("user", question),), MathAnswer(right), "math", gold=f"The answer is ${right}$.")
+    return Problem(
+        where, (said("user", question),), MathAnswer(right), "math", gold=f"The answer is \\boxed{{{right}}}."
+    )
 
 
 def _choice(where: str, question: str, choices: Any, answer: Any) -> Problem:

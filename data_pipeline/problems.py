@@ -1,7 +1,7 @@
 """From named sources to practice problems: those to practise on, and those that are only ever measured.
 
 school:LABELLING[/KIND]   word problems of the school (school/problems.py), perhaps of one kind; levels by size
-gym:TASK                  any task of reasoning-gym, scored by the task itself
+gym:TASK[?SETTINGS]       any task of reasoning-gym, scored by the task itself; perhaps by levels (gym_settings.py)
 countdown                 reach a number from others
 parity                    an odd or an even number of ones
 PATH, GLOB, tfds:NAME     rows, see problem_rows.py
@@ -10,11 +10,13 @@ PATH, GLOB, tfds:NAME     rows, see problem_rows.py
 import dataclasses
 import hashlib
 import json
+import random
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data_pipeline import countdown, gym, parity
+from data_pipeline import countdown, gym, gym_settings, parity
+from data_pipeline.conversation import said
 from data_pipeline.errors import UserError
 from data_pipeline.problem import Problem
 from data_pipeline.problem_rows import read_problems
@@ -140,18 +142,27 @@ def _of_school(config: SchoolConfig, labelling: str, kind: str, held_out: bool) 
             yield Problem(question.id, question.turns, SchoolAnswer(question), problem.kind, level, answer)
 
 
-def _of_gym(task: str, config: ProblemsConfig) -> tuple[list[Problem], list[Problem]]:
-    secret = gym.items(task, config.held_out, gym.HELD_OUT_SEED, set())
-    practised = gym.items(task, config.count, config.seed * gym.SEED_STRIDE, {item["question"] for item in secret})
-    both = []
-    for split, items in (("", practised), ("held_out/", secret)):
-        both.append([_gym_problem(f"gym:{split}{task}/{number}", task, item) for number, item in enumerate(items)])
-    return both[0], both[1]
+def _of_gym(name: str, config: ProblemsConfig) -> tuple[list[Problem], list[Problem]]:
+    """Evenly over the levels; held-out items are drawn first. A level that has no more gives fewer."""
+    task, levels = gym_settings.parse(name)
+    taken: set[str] = set()
+    both: list[list[Problem]] = []
+    for split, count, seed in (
+        ("held_out/", config.held_out, gym.HELD_OUT_SEED),
+        ("", config.count, config.seed * gym.SEED_STRIDE),
+    ):
+        found: list[Problem] = []
+        for level, settings in enumerate(levels):
+            part = count // len(levels) + (level < count % len(levels))
+            for item in gym.items(task, part, seed, taken, settings):
+                found.append(_gym_problem(f"gym:{split}{name}/{len(found)}", task, item, settings, level))
+        if len(levels) > 1:  # or the easy ones would come first
+            random.Random(f"{name}/{split}").shuffle(found)
+        both.append(found)
+    return both[1], both[0]
 
 
-def _gym_problem(id: str, task: str, item: gym.Item) -> Problem:
-    from data_pipeline.conversation import said
-
+def _gym_problem(id: str, task: str, item: gym.Item, settings: gym_settings.Settings, level: int) -> Problem:
     answer = item["answer"]
     gold = None if answer is None else f"The answer is {answer}" if "\n" not in str(answer) else str(answer)
-    return Problem(id, (said("user", item["question"]),), GymAnswer(task, item), task, gold=gold)
+    return Problem(id, (said("user", item["question"]),), GymAnswer(task, item, settings), task, level, gold)

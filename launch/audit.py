@@ -5,7 +5,7 @@
 
 For each source: the problems' own answers score 1; what garbage is paid (its floor); how often the answer can be read in the
 prompt; verifiers that fail; questions asked twice. No question is in both splits. Exit code 2, with what is wrong, where a gate
-fails: a gold answer that does not score 1, a floor above --floor, a verifier that fails.
+fails: a gold answer that does not score 1, a floor above --floor, a prompt that gives its answer away, a verifier that fails.
 """
 
 import random
@@ -17,13 +17,24 @@ from pathlib import Path
 from absl import flags
 
 from data_pipeline.errors import UserError
+from data_pipeline.final_answer import MARK, final_answer, first_sentence
 from data_pipeline.problem import Problem, Response
 from data_pipeline.problems import ProblemsConfig, asked, prepare_problems
-from data_pipeline.verifiers import final_answer
 from data_pipeline.verifying import Verifiers
 from launch import cli
 
-COLUMNS = ("source", "problems", "held out", "gold is 1", "no gold", "garbage", "in the prompt", "twice", "failed")
+COLUMNS = (
+    "source",
+    "problems",
+    "held out",
+    "gold is 1",
+    "no gold",
+    "garbage",
+    "in the prompt",
+    "given away",
+    "twice",
+    "failed",
+)
 
 
 def define_flags() -> None:
@@ -46,6 +57,7 @@ class Audit:
     without: float  # have no gold answer
     garbage: float  # the mean score of answers that answer nothing
     in_prompt: float  # have an answer of two characters or more that stands in the prompt as a word
+    given_away: int  # prompts that hold the whole gold answer, or state it as an answer is stated
     twice: int  # questions that are asked again in the same split
     failed: float  # of all verdicts
 
@@ -86,6 +98,7 @@ def audit(source: str, count: int, verifiers: Verifiers) -> Audit:
         1 - len(golden) / len(problems),
         _mean([each.score for each in paid]),
         _mean(shown) if shown else 0.0,
+        sum(given_away(question_of(each), each.gold) for each in problems if each.gold is not None),
         twice,
         _mean([each.failed for each in (*right, *paid)]),
     )
@@ -100,6 +113,20 @@ def garbage_for(problem: Problem, others: Sequence[Problem]) -> list[str]:
     return texts
 
 
+def question_of(problem: Problem) -> str:
+    """What is asked, as it is written."""
+    return "\n".join(turn.text for turn in problem.turns)
+
+
+def given_away(prompt: str, gold: str) -> bool:
+    """Whether the prompt holds all of a gold answer of several words, or has the answer behind "answer:", "####" or in a box."""
+    if len(gold.split()) > 1 and gold in prompt:
+        return True
+    answer = final_answer(gold)
+    stated = (first_sentence(prompt[mark.end() :].partition("}")[0]) for mark in MARK.finditer(prompt))
+    return bool(answer) and answer in stated
+
+
 def failures(found: Audit, floor: float) -> list[str]:
     """What is wrong with a source, in words."""
     wrong = []
@@ -107,6 +134,8 @@ def failures(found: Audit, floor: float) -> list[str]:
         wrong.append(f"{found.source}: {1 - found.gold:.1%} of its own answers do not score 1")
     if found.garbage > floor:
         wrong.append(f"{found.source}: garbage is paid {found.garbage:.3f} on average (--floor={floor:g})")
+    if found.given_away:
+        wrong.append(f"{found.source}: {found.given_away} prompts give their answer away")
     if found.failed:
         wrong.append(f"{found.source}: its verifier fails on {found.failed:.1%}")
     return wrong
@@ -125,6 +154,7 @@ def show(found: Sequence[Audit]) -> None:
             f"{each.without:.1%}",
             f"{each.garbage:.3f}",
             f"{each.in_prompt:.1%}",
+            str(each.given_away),
             str(each.twice),
             f"{each.failed:.1%}",
         ]

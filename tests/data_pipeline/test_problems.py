@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 
 from data_pipeline import countdown, parity
 from data_pipeline.errors import UserError
+from data_pipeline.final_answer import final_answer
 from data_pipeline.problem import Response
 from data_pipeline.problem_rows import problem_of
 from data_pipeline.problems import ProblemsConfig, asked, prepare_problems
 from data_pipeline.rewards import RewardConfig, reward
 from data_pipeline.school.world import SchoolConfig
-from data_pipeline.verifiers import Choice, CodeTests, GymAnswer, MathAnswer, final_answer
+from data_pipeline.verifiers import Choice, CodeTests, GymAnswer, MathAnswer
 from data_pipeline.verifying import Checked, judge
 
 SCHOOL = SchoolConfig(people=20, arithmetic_documents=50)
