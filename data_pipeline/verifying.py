@@ -12,6 +12,7 @@ import os
 import pickle
 import resource
 import signal
+import threading
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -118,12 +119,13 @@ def _serve(connection: Connection, parent: int) -> None:
 class Verifiers:
     """Up to `workers` processes, started by the first verifier that needs one; each verdict may take `seconds`.
 
-    To be used by one thread at a time. On Linux the processes end with the thread that started them.
+    Several threads may ask; they take turns. On Linux the processes end with the thread that started them.
     """
 
     def __init__(self, workers: int, seconds: float) -> None:
         self._most, self._seconds = workers, seconds
         self._idle: list[_Worker] = []
+        self._turn = threading.Lock()  # evaluation may fall into the sampling of the next round
 
     def check(self, pairs: Sequence[Pair]) -> list[Checked]:
         """A verdict on each pair, in their order.
@@ -140,6 +142,11 @@ class Verifiers:
                 outside.append(_Task(i, pickle.dumps((problem.verifier, response))))
             except Exception as error:
                 results[i] = Checked(0.0, f"the verifier cannot be sent: {error}"[:200], failed=True)
+        with self._turn:
+            self._work(outside, results)
+        return [results[i] for i in range(len(pairs))]
+
+    def _work(self, outside: deque[_Task], results: dict[int, Checked]) -> None:
         busy: list[_Worker] = []
         try:
             while outside or busy:
@@ -152,7 +159,6 @@ class Verifiers:
         finally:  # whatever was raised, no process goes on with what nobody waits for
             for worker in busy:
                 worker.stop()
-        return [results[i] for i in range(len(pairs))]
 
     def close(self) -> None:
         """Stop the processes."""
