@@ -4,8 +4,8 @@
     python -m launch.report --workdir=runs/practice
 
 It starts from experiments/sft/tiny.py (or your run of it: --config.start_from=runs/assistant), whose worked examples solved a
-fifth of these problems by a call of Python and the others step by step. Nobody tells it which is better; the verifier looks at the
-last number alone.
+fifth of these problems by a call of Python and the others step by step. Nobody tells it which is better; the verifier looks at
+the last number alone.
 
 Measured on 300 held-out problems, three seeds of practice from one assistant, means [95% intervals]; 4 to 6 minutes each on two
 CPU cores that had other work to do:
