@@ -6,8 +6,8 @@
 A Llama of a million parameters in float32 with random weights answers prompts of 48 tokens, eight times each, with exactly 64
 tokens at temperature 1; then comes one update by AdamW, with centred advantages and no KL. `rollouts` is the time until the
 batch is there: prompts as tokens, sampling, text, rewards (which cost nothing), advantages. `update` is the rest of the step.
-All rates are of the tokens written. Targets are for the median over rounds of the ratio in the same round, to the peer that is
-the better one in that line.
+All rates are of the tokens written. Targets are for the median over rounds of the ratio in the same round, to the peer that has
+the best median in that column.
 
 TRL runs in float32 without gradient checkpointing, all rows in one batch, with the fused AdamW; its update eager and by
 `torch.compile`. Its threads run both as PyTorch has them, which spin while they wait for each other, and asleep while they
@@ -29,13 +29,15 @@ from lm.model.config import ModelConfig
 from lm.model.presets import preset
 
 OURS = "Trivium"
+ASLEEP = {"OMP_WAIT_POLICY": "PASSIVE"}
 PEERS = {  # whether its update is compiled, and its environment
-    "TRL": (False, {"OMP_WAIT_POLICY": "PASSIVE"}),
-    "TRL compiled": (True, {"OMP_WAIT_POLICY": "PASSIVE"}),
-    "TRL compiled, spinning": (True, {}),
+    "TRL eager": (False, {}),
+    "TRL compiled": (True, {}),
+    "TRL eager, asleep": (False, ASLEEP),
+    "TRL compiled, asleep": (True, ASLEEP),
 }
 ROWS = 16  # of ours in a part of an update, as in experiments/rl/tiny.py
-TARGETS = {"rollouts": 2.0, "whole step": 2.0}  # times the better peer
+TARGETS = {"rollouts": 2.0, "whole step": 2.0}  # times the best peer
 Rates = dict[str, list[float]]
 
 
@@ -53,7 +55,7 @@ def define_flags() -> None:
 def main(_: list[str]) -> None:
     """Measure all sides in turns, then print the table."""
     rounds, seconds, round = flags.FLAGS.rounds, flags.FLAGS.seconds, Round()
-    minutes = (150 + 4 * rounds * (seconds + 2)) / 60  # 150 s: all start and compile
+    minutes = (150 + (1 + len(PEERS)) * rounds * (seconds + 2)) / 60  # 150 s: all start and compile
     print(f"{rounds} rounds of {seconds:g} s a side, about {minutes:.0f} minutes; keep the machine quiet", flush=True)
     huge_pages.ask_for_children()
     with tempfile.TemporaryDirectory() as folder:
@@ -71,13 +73,7 @@ def main(_: list[str]) -> None:
             for contestant in contestants:
                 contestant.close()
     print()
-    print(markdown(HEADER, [row(part, found) for part, found in rates.items()]))
-    for name, found in rates["whole step"].items():
-        middle = round.tokens / statistics.median(found)
-        print(f"{name}: a step in {middle:.2f} s, {round.prompts * round.samples / middle:.1f} rollouts/s (median)")
-
-
-HEADER = ("tokens/s, best (median)", OURS, *PEERS, "x the better, best", "x the better, median", "target")
+    print(table(rates, round))
 
 
 def measure(contestants: list[Contestant], round: Round, rounds: int, seconds: float) -> dict[str, Rates]:
@@ -98,17 +94,22 @@ def measure(contestants: list[Contestant], round: Round, rounds: int, seconds: f
     return rates
 
 
-def row(part: str, rates: Rates) -> tuple[str, ...]:
-    """One row of the table."""
-    found, target = compare(rates, OURS), TARGETS.get(part)
-    assert found is not None  # there are peers
-    return (
-        part,
-        *(best_and_median(rates[side]) for side in (OURS, *PEERS)),
-        f"{found.best:.2f}",
-        f"{found.median:.2f}",
-        f"{target:g}: {'reached' if found.median >= target else 'MISSED'}" if target else "",
-    )
+def table(rates: dict[str, Rates], round: Round) -> str:
+    """A row for each side, then how they compare."""
+    rows = []
+    for side in (OURS, *PEERS):
+        seconds = round.tokens / statistics.median(rates["whole step"][side])
+        parts = [best_and_median(found[side]) for found in rates.values()]
+        rows.append((side, *parts, f"{1000 * seconds:,.0f}", f"{round.prompts * round.samples / seconds:.1f}"))
+    compared = {part: compare(found, OURS) for part, found in rates.items()}
+    ratios, reached = [], []
+    for part, found in compared.items():
+        assert found is not None  # there are peers
+        ratios.append(f"{found.best:.2f} ({found.median:.2f})")
+        target = TARGETS.get(part)
+        reached.append(f"{target:g}: {'reached' if found.median >= target else 'MISSED'}" if target else "")
+    rows += [(f"{OURS} x the best peer", *ratios, "", ""), ("target", *reached, "", "")]
+    return markdown(("tokens/s, best (median)", *rates, "ms a step", "rollouts/s"), rows)
 
 
 if __name__ == "__main__":
