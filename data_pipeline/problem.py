@@ -15,7 +15,6 @@ class Response:
     """What a verifier judges: an assistant's turn."""
 
     text: str  # its words to the user
-    thinking: str = ""
     well_formed: bool = True  # it ended by itself, and nothing in it is broken
     tokens: int = 0  # that it wrote itself
     calls: int = 0  # tool calls

@@ -1,5 +1,7 @@
 """Pictures of a run."""
 
+import base64
+import html
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,6 +113,12 @@ def bars_figure(path: Path, places: list[str], groups: "dict[str, list[Estimate]
     axes.grid(axis="y", alpha=0.3)
     figure.legend(loc="outside upper center", ncols=len(groups))  # bars reach everywhere else
     _save(figure, path)
+
+
+def embedded(path: Path, description: str) -> str:
+    """A picture as HTML, inside the page."""
+    data = base64.b64encode(path.read_bytes()).decode()
+    return f'<img src="data:image/png;base64,{data}" alt="{html.escape(description)}">'
 
 
 def _pyplot() -> Any:

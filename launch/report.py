@@ -5,7 +5,6 @@
 writes `runs/course/report.html`, one file without outside parts, and `recall.json` for a run on the school.
 """
 
-import base64
 import html
 import json
 import math
@@ -17,6 +16,8 @@ from absl import flags
 
 from data_pipeline.errors import UserError
 from launch import cli
+from launch.figures import embedded, loss_figure, practice_figure, recall_figure
+from launch.report_practice import practice_parts
 from lm.metrics import duration, read_json_lines
 
 STYLE = """
@@ -44,7 +45,6 @@ def main(_: list[str]) -> None:
         raise UserError("--workdir is missing: name the folder of a run, such as --workdir=runs/course")
     workdir = Path(flags.FLAGS.workdir).expanduser()
 
-    from launch.figures import loss_figure, practice_figure, recall_figure
     from launch.workdir import read_config, sources_of
 
     cli.remember_compilations(Path(cli.CACHE))
@@ -87,7 +87,6 @@ def measure_recall(workdir: Path, config: dict[str, Any]) -> list[dict[str, Any]
 
 def page(workdir: Path, config: dict[str, Any], steps: list[dict[str, Any]], recall: list[dict[str, Any]]) -> str:
     """The whole page."""
-    from launch.report_practice import practice_parts
     from launch.workdir import read_documents
 
     parts = [
@@ -103,7 +102,7 @@ def page(workdir: Path, config: dict[str, Any], steps: list[dict[str, Any]], rec
             "Each is compared with the same sentence about seven other values: <i>preferred</i> is the share of "
             "comparisons that the fact wins (chance 50%), <i>first</i> the share of facts that win all seven (chance 12.5%). "
             "Nobody can know what was never told: that row must stay at chance.</p>",
-            image(workdir / "recall.png", "recall against how often a fact was told"),
+            embedded(workdir / "recall.png", "recall against how often a fact was told"),
             "<table><tr><th>told in documents<th>facts<th>preferred<th>first</tr>",
             *(
                 f"<tr><td class=number>{r['frequency'] or 'never'}<td class=number>{r['facts']}"
@@ -139,12 +138,6 @@ def _summary(config: dict[str, Any], steps: list[dict[str, Any]], evaluations: l
     return text
 
 
-def image(path: Path, description: str) -> str:
-    """The picture, inside the page."""
-    data = base64.b64encode(path.read_bytes()).decode()
-    return f'<img src="data:image/png;base64,{data}" alt="{html.escape(description)}">'
-
-
 def _model(values: dict[str, Any]) -> list[str]:
     from launch.workdir import model_config
     from lm.model.summary import parameter_count, parameter_shapes
@@ -159,7 +152,7 @@ def _model(values: dict[str, Any]) -> list[str]:
 
 
 def _learnt(workdir: Path, documents: bool) -> list[str]:
-    loss = ["<h2>Loss</h2>", image(workdir / "loss.png", "training and validation loss against steps")]
+    loss = ["<h2>Loss</h2>", embedded(workdir / "loss.png", "training and validation loss against steps")]
     note = "<h2>What it wrote</h2><p class=note>The same prompts and the same random numbers, as training went on.</p>"
     return [*loss, note, *(_samples if documents else _conversations)(read_json_lines(workdir / "samples.jsonl"))]
 

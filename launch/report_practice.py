@@ -4,13 +4,12 @@ import html
 from pathlib import Path
 from typing import Any
 
+from launch.figures import embedded
 from lm.metrics import read_json_lines
 
 
 def practice_parts(workdir: Path, steps: list[dict[str, Any]]) -> list[str]:
     """The parts of the page; `practice.png` is drawn already."""
-    from launch.report import image
-
     evaluations = read_json_lines(workdir / "evaluations.jsonl")
     last = steps[-1]
     busy = {name: sum(r[f"{name}_seconds"] for r in steps) for name in ("sampling", "verifying")}
@@ -18,7 +17,7 @@ def practice_parts(workdir: Path, steps: list[dict[str, Any]]) -> list[str]:
     split = ", ".join(f"{name} {share / total:.0%}" for name, share in busy.items())
     return [
         "<h2>Practice</h2>",
-        image(workdir / "practice.png", "reward, length and pass@k"),
+        embedded(workdir / "practice.png", "reward, length and pass@k"),
         f"<p class=note>Of the time: {split}, the rest training, evaluation and start-up.</p>",
         *_table(evaluations),
         *_before_and_after(read_json_lines(workdir / "samples.jsonl")),

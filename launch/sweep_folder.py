@@ -19,7 +19,7 @@ from data_pipeline.errors import UserError
 from launch.executor import COMMAND
 from launch.folder import hold
 from launch.sweep_trials import Base
-from launch.workdir import HARDWARE, differences
+from launch.workdir import differences, of_hardware
 from lm.experiment import Experiment
 from lm.sweep import Trial as Values
 
@@ -90,11 +90,7 @@ def planned_values(path: Path) -> list[Values]:
 
 
 def _differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
-    differ = [
-        line
-        for line in differences(there["experiment"], here["experiment"])
-        if line.split(".")[0].split(":")[0] not in HARDWARE
-    ]
+    differ = [line for line in differences(there["experiment"], here["experiment"]) if not of_hardware(line)]
     differ += differences({"sampler": there["sampler"]}, {"sampler": here["sampler"]})
     if len(here["trials"]) < len(there["trials"]):
         differ.append(f"{len(there['trials'])} trials there, {len(here['trials'])} here")

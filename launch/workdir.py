@@ -13,7 +13,7 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import jax
 from jax.sharding import SingleDeviceSharding
@@ -30,10 +30,12 @@ from lm.experiment import Experiment
 from lm.lora import LoraConfig
 from lm.model.config import ModelConfig, RopeScaling
 from lm.model.transformer import Transformer
-from lm.rl.stage import PreparedProblems
+
+if TYPE_CHECKING:  # the other stages are loaded by who runs them
+    from lm.rl.stage import PreparedProblems
 
 # Not part of an experiment's identity: a run may be resumed on other hardware.
-HARDWARE = ("mesh",)
+HARDWARE = ("mesh", "data.mesh")
 
 
 def open_workdir(path: Path, config: Experiment) -> IO[str]:
@@ -53,7 +55,7 @@ def open_workdir(path: Path, config: Experiment) -> IO[str]:
             f"{path} holds a converted release: train in another --workdir, with --config.start_from={path}"
         )
     if started(path):
-        differ = [line for line in differences(there, here) if line.split(".")[0].split(":")[0] not in HARDWARE]
+        differ = [line for line in differences(there, here) if not of_hardware(line)]
         if differ:
             raise UserError(
                 f"{path} holds another experiment ({'; '.join(differ)}): choose another --workdir, or run the same again"
@@ -69,7 +71,7 @@ def started(path: Path) -> bool:
     return (path / "metrics.jsonl").exists() or (path / "checkpoints").exists()
 
 
-def keep_data_identity(path: Path, prepared: PreparedDocuments | PreparedConversations | PreparedProblems) -> None:
+def keep_data_identity(path: Path, prepared: "PreparedDocuments | PreparedConversations | PreparedProblems") -> None:
     """Keep the tokenizer, and what the data was, in the folder; a run goes on with those or not at all.
 
     Raises `UserError` when the run's sources or tokenizer have changed since its first step.
@@ -94,6 +96,12 @@ def same_everywhere(what: str, values: dict[str, Any]) -> None:
     problem = processes.first_problem("; ".join(differ) or None)
     if problem:
         raise UserError(f"the processes of this run were given another {what} each ({problem}): give all the same")
+
+
+def of_hardware(difference: str) -> bool:
+    """Whether a line of `differences` is about hardware alone."""
+    key = difference.partition(":")[0]
+    return any(key == name or key.startswith(f"{name}.") for name in HARDWARE)
 
 
 def differences(there: dict[str, Any], here: dict[str, Any], prefix: str = "") -> list[str]:

@@ -17,9 +17,7 @@ class CurriculumConfig:
 
     raise_at: float = 0.0  # the next level opens when this share of tries at the hardest open one succeeds; 0: all open
     groups: int = 32  # groups of tries over which that share is taken
-    replay: float = (
-        0.0  # share of a round's problems that are drawn from those last solved in some tries and not in others
-    )
+    replay: float = 0.0  # share of a round's problems drawn from those last solved in some tries and not in others
 
 
 def check_curriculum(config: CurriculumConfig) -> None:

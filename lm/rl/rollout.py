@@ -3,12 +3,11 @@
 import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
-from data_pipeline.conversation import Thinking, describe_parts
+from data_pipeline.conversation import describe_parts
 from data_pipeline.problem import Problem, Response
 from data_pipeline.rewards import RewardConfig, reward
 from data_pipeline.tokenizer import Tokenizer
@@ -26,8 +25,6 @@ class Rollout:
     """One try. Lists are of the T_r tokens after the prompt; the last one may be the end of the turn."""
 
     problem: str  # its id
-    kind: str
-    level: int
     prompt: list[int]
     tokens: list[int]
     drawn: list[bool]  # False: a tool's result, which the policy did not write
@@ -114,9 +111,7 @@ def collect(
 
 def response_of(reply: Reply) -> Response:
     """What the verifier sees of a reply."""
-    thinking = "\n".join(part.text for part in reply.parts if isinstance(part, Thinking))
-    written = sum(reply.completion.written.drawn)
-    return Response(reply.text, thinking, reply.well_formed, written, len(reply.calls))
+    return Response(reply.text, reply.well_formed, sum(reply.completion.written.drawn), len(reply.calls))
 
 
 def _rollout(
@@ -134,8 +129,6 @@ def _rollout(
     given = 0.0 if cut_off and zero_cut_off else reward(response, checked, rewards, tokens)
     return Rollout(
         problem.id,
-        problem.kind,
-        problem.level,
         list(prompt),
         list(written.tokens),
         list(written.drawn),
@@ -149,16 +142,6 @@ def _rollout(
         len(reply.calls),
         describe_parts(reply.parts),
     )
-
-
-def to_json(rollouts: Sequence[Rollout]) -> list[dict[str, Any]]:
-    """Rollouts as JSON, exactly: a checkpoint holds those that are still to be trained on."""
-    return [asdict(each) for each in rollouts]
-
-
-def from_json(values: Sequence[dict[str, Any]]) -> list[Rollout]:
-    """The rollouts that `to_json` was given."""
-    return [Rollout(**value) for value in values]
 
 
 def numbers_of(rollouts: Sequence[Rollout], samples: int) -> dict[str, float]:

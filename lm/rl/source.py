@@ -27,7 +27,7 @@ from lm.practice import PracticeConfig
 from lm.rl.batch import gather, pack
 from lm.rl.credit import credit
 from lm.rl.curriculum import Curriculum
-from lm.rl.rollout import Rollout, collect, from_json, numbers_of, to_json
+from lm.rl.rollout import Rollout, collect, numbers_of
 from lm.rl.scoring import score
 from lm.stage import HostBatch
 
@@ -122,7 +122,7 @@ class RolloutSource:
             "made": self._made,
             "same_reward": self._same_reward,
             "curriculum": self._curriculum.get_state(),
-            "rounds": [{**asdict(each), "rollouts": to_json(each.rollouts)} for each in rounds],
+            "rounds": [asdict(each) for each in rounds],
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -130,7 +130,10 @@ class RolloutSource:
         self._step, self._made = state["step"], state["made"]
         self._same_reward = tuple(state["same_reward"])
         self._curriculum.set_state(state["curriculum"])
-        rounds = [Round(**{**each, "rollouts": from_json(each["rollouts"])}) for each in state["rounds"]]
+        rounds = [
+            Round(**{**each, "rollouts": [Rollout(**rollout) for rollout in each["rollouts"]]})
+            for each in state["rounds"]
+        ]
         self._round = rounds.pop(0) if rounds and rounds[0].used else None
         self._ahead = None
         for each in rounds:

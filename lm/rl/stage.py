@@ -65,20 +65,19 @@ def practice(
         train,
         tokenizer,
         verifiers,
-        toolbox if data.calls else None,
+        toolbox,
         mesh,
         seed=config.seed,
         row_length=room,
         batch_size=config.batch_size,
         log=workdir / "rollouts.jsonl",
     )
-    tools = toolbox if data.calls else None
     return Stage(
         source=source,
         objective=partial(policy_gradient, config=objective),
         host_only=HOST_ONLY,
-        evaluate=make_evaluation(data, held_out, tokenizer, verifiers, tools, config.seed),
-        sample=make_samples(data, held_out[0], tokenizer, verifiers, tools, config.seed),
+        evaluate=make_evaluation(data, held_out, tokenizer, verifiers, toolbox, config.seed),
+        sample=make_samples(data, held_out[0], tokenizer, verifiers, toolbox, config.seed),
         start=start,
         looks_first=True,
         remember_start=source.remember_start if data.reference else None,

@@ -72,7 +72,10 @@ def parity(text: str) -> float:
 
 
 class Words:
-    """A `Tokenizer` of words, "w0" and so on; special tokens come after them, past `vocab_size`: they are only ever read."""
+    """What a source needs of a `Tokenizer`: words, "w0" and so on.
+
+    Special tokens come after them, past `vocab_size`: they are only ever read.
+    """
 
     def __init__(self, vocab_size: int):
         self.vocab_size = vocab_size - len(SPECIAL_TOKENS)
@@ -102,10 +105,6 @@ class Words:
     def piece(self, token: int) -> str:
         """A word and a space, or a special token's name."""
         return self.vocabulary.piece(token)
-
-    def save(self, directory: Path) -> Path:
-        """There is no file."""
-        raise NotImplementedError(directory)
 
 
 @dataclass(frozen=True)

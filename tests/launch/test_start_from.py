@@ -16,7 +16,7 @@ from data_pipeline.special_tokens import SPECIAL_TOKENS
 from data_pipeline.tokenizer_json import from_byte_level
 from launch import start_from
 from launch.start_from import find_base, make_start, tokenizer_in
-from launch.workdir import load_model
+from launch.workdir import load_model, of_hardware
 from lm.checkpoint import save_parameters
 from lm.experiment import Experiment
 from lm.model.transformer import Transformer
@@ -231,3 +231,10 @@ def test_the_protocols_tokens_are_added_to_a_release(folder, release):
     output = train(folder, "few", str(release), *short, "--config.model.vocab_size=260", code=2)
     (line,) = errors(output)
     assert "holds another model (model.vocab_size: 300 there, 260 here): set --config.model.vocab_size=300" in line
+
+
+def test_hardware_is_no_part_of_an_experiment():
+    assert of_hardware("mesh.data: -1 there, 2 here")
+    assert of_hardware("data.mesh.fsdp: 1 there, 2 here")
+    assert not of_hardware("data.meshes: 1 there, 2 here")
+    assert not of_hardware("model.width: 64 there, 128 here")

@@ -1,26 +1,27 @@
 """Rollouts: packed without loss, the sampler's numbers those of the trainer, the same after any restart."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import combinations
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rl_world import Never, policies, problems, source_of
 
-from lm.objectives.policy_gradient import PolicyGradientConfig
+from lm.objectives.policy_gradient import PolicyGradientConfig, policy_gradient
 from lm.practice import CurriculumConfig, PracticeConfig
 from lm.rl.batch import gather, pack, spread
 from lm.rl.curriculum import Curriculum
 from lm.rl.held_out import pass_at
-from lm.rl.rollout import Rollout, from_json, numbers_of, seed_of, to_json
+from lm.rl.rollout import Rollout, numbers_of, seed_of
 from lm.sharding import MeshConfig, make_mesh, tree_shardings
 
 SMALL = PracticeConfig(prompts=3, samples=2, tokens=12, slots=8, reference=False)
-EMPTY = Rollout("p", "sum", 0, [1, 2], [3], [True], [-0.5], 1.0, 1.0, "", False, False, True, 0, "")
+EMPTY = Rollout("p", [1, 2], [3], [True], [-0.5], 1.0, 1.0, "", False, False, True, 0, "")
 
 
 def rollout(prompt: int, tokens: int, **more) -> Rollout:
@@ -59,7 +60,7 @@ def test_packing_keeps_every_token_once(sizes, batch_size):
 
 def test_rollouts_survive_a_checkpoint_exactly():
     kept = [rollout(3, 7, reason="not 5\n"), EMPTY]
-    assert from_json(json.loads(json.dumps(to_json(kept)))) == kept
+    assert [Rollout(**each) for each in json.loads(json.dumps([asdict(each) for each in kept]))] == kept
 
 
 def test_numbers_by_hand():
@@ -234,4 +235,17 @@ def test_equal_rewards_are_said_aloud_and_train_nothing(folder, capsys):
     assert all(not each["advantages"].any() for each in found)
     assert source.numbers()["no_signal"] == 1
     assert "WARNING: for 2 rounds every rollout had the reward 0" in capsys.readouterr().out
+    source.close()
+
+
+@pytest.mark.parametrize(("sampler", "least"), [("bfloat16", 1e-4), ("int8", 1e-4), ("int4", 1e-3)])
+def test_a_coarser_sampler_differs_from_the_trainer_and_is_corrected(folder, sampler, least):
+    """Its own log-probabilities are told, so that the objective can weigh each token by how much too often it was drawn."""
+    source = source_of(folder, replace(SMALL, sampler=sampler))
+    (model,) = policies(1)
+    batch = source.next(lambda: model)
+    _, metrics = policy_gradient(model, {name: jnp.asarray(x) for name, x in batch.items()}, PolicyGradientConfig())
+    assert least < metrics["sampler_gap"] < 0.5
+    assert metrics["sampler_gap"] < metrics["sampler_gap_max"]
+    assert metrics["importance_weight"] != 1
     source.close()
