@@ -73,7 +73,7 @@ def write_samples(
     model: Transformer, *, config: Experiment, tokenizer: Tokenizer, toolbox: Toolbox | None
 ) -> list[dict[str, str]]:
     """What the assistant answers to each prompt of `config.sample`; the same random numbers every time."""
-    engine = Engine(model, slots=len(config.sample.prompts), symbols=tokenizer.vocab_size)
+    engine = Engine(model, slots=len(config.sample.prompts), symbols=tokenizer.vocab_size, steady=True)
     sampling = Sampling(temperature=config.sample.temperature)
     requests = [
         request(

@@ -64,7 +64,7 @@ def write_samples(model: Transformer, *, config: Experiment, tokenizer: Tokenize
         )
         for i, prompt in enumerate(config.sample.prompts)
     ]
-    engine = Engine(model, slots=len(requests), symbols=tokenizer.vocab_size)
+    engine = Engine(model, slots=len(requests), symbols=tokenizer.vocab_size, steady=True)
     return [
         {"prompt": prompt, "text": tokenizer.decode(completion.content)}
         for prompt, (completion,) in zip(config.sample.prompts, generate(engine, requests), strict=True)

@@ -37,7 +37,7 @@ def make_quiz(
     groups = chosen(config, school)
 
     def quiz(model: Transformer) -> dict[str, float]:
-        engine = Engine(model, slots=ROWS, symbols=tokenizer.vocab_size)
+        engine = Engine(model, slots=ROWS, symbols=tokenizer.vocab_size, steady=True)
         asked = [
             request(
                 tokenizer, question.turns, config.tokens, Sampling(temperature=0.0), toolbox=toolbox, style="tokens"

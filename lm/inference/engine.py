@@ -99,11 +99,15 @@ class Engine:
         symbols: int | None = None,
         token_bytes: Callable[[int], bytes] | None = None,
         quantize_cache: bool = False,
+        steady: bool = False,
     ) -> None:
         """`slots` rows at most; `symbols`: the tokenizer's size, where the model's vocabulary is padded beyond it.
 
         `token_bytes` (of the tokenizer) is what stop strings are found with. `quantize_cache`: keys and values are kept in int8.
         The model may be `quantization.quantized`.
+
+        `steady`: the same requests are always worked on in the same groups, however long anything takes. A row depends on its
+        neighbours in rounding alone, and a training run that goes on bit for bit must have even that the same.
         """
         self.config = model.config
         self.slots = slots
@@ -111,6 +115,7 @@ class Engine:
         self._symbols = min(symbols or model.config.vocab_size, model.config.vocab_size)
         self._token_bytes = token_bytes
         self._quantize_cache = quantize_cache
+        self._steady = steady or jax.process_count() > 1  # several processes must do the same, and clocks differ
         self._tickets = 0
         self._waiting: deque[_Waiting] = deque()
         self._paused: list[tuple[_Row, Future]] = []  # until an interjection is there
@@ -190,7 +195,7 @@ class Engine:
     def _resume(self) -> None:
         """Put in the answers that are there; wait for one when there is nothing else to do."""
         answers = [answer for _, answer in self._paused]
-        if jax.process_count() > 1:  # all must do the same, and clocks differ
+        if self._steady:
             wait(answers)
         elif not self.running and not self.waiting:
             wait(answers, SECONDS)
@@ -359,7 +364,7 @@ class Engine:
 
     def _limit(self) -> int:
         """Steps of the next dispatch: many, but not so many that a stream stutters."""
-        if jax.process_count() > 1:  # all must do the same, and clocks differ
+        if self._steady:
             return CHUNK // 4
         return int(np.clip(SECONDS / self._seconds_per_step, 1, CHUNK)) if self._seconds_per_step else CHUNK // 4
 

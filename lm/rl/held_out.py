@@ -47,7 +47,7 @@ def make_evaluation(
     )
 
     def evaluate(model: Transformer) -> dict[str, float]:
-        engine = Engine(model, slots=config.slots, symbols=tokenizer.vocab_size)
+        engine = Engine(model, slots=config.slots, symbols=tokenizer.vocab_size, steady=True)
         greedy = tries(engine, tokenizer, problems, samples=1, temperature=0.0, draw="greedy").rollouts
         right = np.array([each.score >= 1 for each in greedy])
         formed = np.array([each.well_formed for each in greedy])
@@ -86,7 +86,7 @@ def make_samples(
     """A function model -> `SHOWN` rollouts of one held-out problem, with whether each reached the answer."""
 
     def sample(model: Transformer) -> list[dict[str, Any]]:
-        engine = Engine(model, slots=SHOWN, symbols=tokenizer.vocab_size)
+        engine = Engine(model, slots=SHOWN, symbols=tokenizer.vocab_size, steady=True)
         found = collect(
             engine,
             tokenizer,

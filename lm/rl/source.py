@@ -203,7 +203,7 @@ class RolloutSource:
             policy = in_bfloat16(policy)
         elif self._config.sampler:
             policy = quantized(policy, self._config.sampler)
-        return Engine(policy, slots=self._config.slots, symbols=self._tokenizer.vocab_size)
+        return Engine(policy, slots=self._config.slots, symbols=self._tokenizer.vocab_size, steady=True)
 
     def _learn(self, groups: Sequence[Sequence[Rollout]]) -> None:
         outcomes = [

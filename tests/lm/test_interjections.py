@@ -1,6 +1,8 @@
 """Tools' answers put into a text by the engine, against a loop that writes token by token and puts them in itself."""
 
+import random
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -129,3 +131,25 @@ def test_an_error_in_the_answer_is_told():
     request, _ = one_that_pauses(broken)
     with pytest.raises(RuntimeError, match="a bug in a tool"):
         generate(Engine(build(CONFIG), slots=1), [request])
+
+
+def test_a_steady_engine_gives_the_same_bits_however_long_tools_take():
+    """Rows pause all the time, for times drawn by lot, and their log-probabilities are equal to the last bit."""
+
+    def run(luck: random.Random, **how) -> list:
+        def answer(tokens: list[int]) -> list[int]:
+            time.sleep(luck.random() / 100)
+            return answer_to(tokens)
+
+        told = Interjection(PAUSES, answer)
+        requests = [Request(tuple(p), 12, WARM, seed=i, samples=16, interjection=told) for i, p in enumerate(PROMPTS)]
+        found = generate(Engine(build(CONFIG), slots=24, **how), requests)
+        return [(each.written.tokens, each.written.log_probs) for samples in found for each in samples]
+
+    first = run(random.Random(0), steady=True)
+    assert sum(token in PAUSES for tokens, _ in first for token in tokens) > 30
+    assert run(random.Random(1), steady=True) == first
+    # Without it they are the same but for rounding.
+    for (tokens, log_probs), (others, theirs) in zip(first, run(random.Random(2)), strict=True):
+        assert tokens == others
+        np.testing.assert_allclose(log_probs, theirs, atol=1e-4)
