@@ -8,7 +8,7 @@ fifth of these problems by a call of Python and the others step by step. Nobody 
 the last number alone.
 
 Measured on 300 held-out problems, three seeds of practice from one assistant, means [95% intervals]; two minutes each on two CPU
-cores:
+cores (four where no program is compiled yet):
 
                                      before         step 20       step 40
     right, greedy                    18%            92% [86, 97]  95% [90, 100]
