@@ -96,11 +96,11 @@ def rankings_of(where: str, row: dict[str, Any]) -> list[Ranking]:
     if len(responses) < 2:
         raise BadRow("fewer than two responses")
     name = where if row.get("id") in (None, "") else str(row["id"])
-    more = {"rater": _text(row, "rater"), "time": _text(row, "time"), "held_out": _held_out(row)}
+    rater, time, held_out = _text(row, "rater"), _text(row, "time"), _held_out(row)
     rankings = []
     for number, ranks in enumerate(judgements):
         numbered = f"{name}/{number}" if len(judgements) > 1 else name
-        ranking = Ranking(numbered, prompt, responses, ranks, **more)
+        ranking = Ranking(numbered, prompt, responses, ranks, rater, time, held_out)
         reason = fault(ranking) or ("" if pairs(ranking) else "no two responses are told apart")
         if reason:
             raise BadRow(reason)

@@ -20,7 +20,7 @@ def ranks_of_votes(votes: Sequence[tuple[int, int]], count: int) -> list[Ranks]:
     ranks: dict[int, int] = {}
     above: dict[int, set[int]] = {}  # all that is better than each
     left = set(better)
-    layers = []
+    layers: list[int] = []  # the size of each
     while left:
         top = {each for each in left if not better[each] & left}
         if not top:

@@ -25,7 +25,19 @@ KINDS = (
 )
 SUBJECTS = (
     *("pelicans", "umbrellas", "the moon", "a lost key", "neighbours", "bread", "the sea", "a slow train", "cats"),
-    *("a birthday", "shoes", "rain", "a library", "mirrors", "gardeners", "sleep", "a lighthouse", "soup", "maps", "clocks"),
+    *(
+        "a birthday",
+        "shoes",
+        "rain",
+        "a library",
+        "mirrors",
+        "gardeners",
+        "sleep",
+        "a lighthouse",
+        "soup",
+        "maps",
+        "clocks",
+    ),
 )
 
 

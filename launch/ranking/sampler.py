@@ -49,14 +49,14 @@ def misfit(talker: Talker, prompt: Prompt, max_tokens: int) -> str:
     except UserError as error:
         return str(error)
     context = talker.model.config.context_length
-    return f"no room for {max_tokens} tokens more in a context of {context}" if length + max_tokens > context + 1 else ""
+    return (
+        f"no room for {max_tokens} tokens more in a context of {context}" if length + max_tokens > context + 1 else ""
+    )
 
 
 def _request(talker: Talker, prompt: Prompt, max_tokens: int, temperature: float, seed: int, samples: int) -> Request:
     sampling = Sampling(temperature=temperature)
-    return request(
-        talker.tokenizer, prompt, max_tokens, sampling, seed=seed, samples=samples, style=talker.style
-    )
+    return request(talker.tokenizer, prompt, max_tokens, sampling, seed=seed, samples=samples, style=talker.style)
 
 
 def _parts(talker: Talker, asked: Request, completion: Completion) -> tuple:

@@ -109,11 +109,12 @@ class Session:
 
     def _take_in(self, row: Row) -> None:
         mine = self._live.setdefault(str(row.get("rater")), {})
+        task = row.get("skip", row.get("task"))
         if "undo" in row:
             for name in [name for name, other in mine.items() if other["id"] == row["undo"]]:
                 del mine[name]
-        elif isinstance(name := row.get("skip", row.get("task")), str) and "id" in row:
-            mine[name] = row
+        elif isinstance(task, str) and "id" in row:
+            mine[task] = row
 
 
 def rater_name(text: str) -> str:
