@@ -55,7 +55,7 @@ function show(next) {
   showError("");
   $("status").textContent = "";
   $("welcome").hidden = true;
-  for (const id of ["bar", "progress"]) $(id).hidden = false;
+  for (const id of ["bar", "progress", "help"]) $(id).hidden = false;
   $("who").textContent = state.rater;
   const done = state.ranked + state.skipped;
   $("count").textContent = `${done} of ${state.total}`;
@@ -80,7 +80,7 @@ function showTask(task) {
   const alone = task.prompt.length === 1;
   $("prompt").replaceChildren(
     ...task.prompt.flatMap(({ role, text }) => [
-      element("h2", "quiet", alone ? "Prompt" : { user: "User", assistant: "Assistant", system: "Instructions" }[role]),
+      element("h2", "quiet", alone ? "Prompt" : { user: "User", assistant: "Assistant", system: "System" }[role]),
       element("p", "said", text),
     ]),
   );

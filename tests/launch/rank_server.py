@@ -29,10 +29,7 @@ def prompts(count):
 def played_sampler(asked, samples=5):
     """Responses that name their prompt; sample 0 is the best, and so on."""
     return [
-        [
-            Rollout(said("assistant", f"{prompt[-1].text}: response {i}"), (i, i + 1), seed, i)
-            for i in range(samples)
-        ]
+        [Rollout(said("assistant", f"{prompt[-1].text}: response {i}"), (i, i + 1), seed, i) for i in range(samples)]
         for prompt, seed in asked
     ]
 
