@@ -32,11 +32,12 @@ export function dragByHandle(list, handle, dropped) {
       const others = [...list.children].filter((each) => each !== card);
       const middle = (each) => each.getBoundingClientRect().top + each.offsetHeight / 2;
       const place = [...list.children].indexOf(card);
-      // It changes places with a neighbour once its own edge is over the middle of that one.
+      // It changes places with a neighbour once its own edge is over the middle of that one. The neighbours are moved: a card
+      // taken out of the page, even to be put back, is no longer held.
       const above = others.slice(0, place).findIndex((each) => top < middle(each));
       const below = others.slice(place).findLastIndex((each) => top + height > middle(each));
-      if (above >= 0) list.insertBefore(card, others[above]);
-      else if (below >= 0) others[place + below].after(card);
+      if (above >= 0) card.after(...others.slice(above, place));
+      else if (below >= 0) card.before(...others.slice(place, place + below + 1));
       card.style.transform = `translateY(${at - grip - card.getBoundingClientRect().top}px)`;
     }
 
@@ -49,8 +50,8 @@ export function dragByHandle(list, handle, dropped) {
       held.removeEventListener("pointercancel", ended);
       card.classList.remove("dragged");
       card.style.transform = "";
-      const place_ = [...list.children].indexOf(card);
-      if (place_ !== start) dropped(card, place_);
+      const end = [...list.children].indexOf(card);
+      if (end !== start) dropped(card, end);
     };
     held.addEventListener("pointermove", moved);
     held.addEventListener("pointerup", ended);

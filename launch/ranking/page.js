@@ -216,9 +216,9 @@ async function start() {
     showError(error.message);
   }
   const rater = new URLSearchParams(location.search).get("rater");
-  if (rater) load(rater);
-  else $("welcome").hidden = false;
-  if (!rater) $("name").focus();
+  if (rater) return load(rater);
+  $("welcome").hidden = false;
+  $("name").focus({ preventScroll: true });
 }
 
 start();
