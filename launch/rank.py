@@ -15,6 +15,7 @@ Anybody who can connect can rank, under any name; only this machine can unless -
 import signal
 import socket
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,16 +58,20 @@ def main(_: list[str]) -> None:
         print(
             f"wrote {path} and {beside}, which raters see first: edit both, then start a session with --prompts={path}"
         )
-        return
-    if options.agreement:
+    elif options.agreement:
         compare_raters(options.agreement)
-        return
+    else:
+        start_session(options)
+
+
+def start_session(options: flags.FlagValues) -> None:
+    """Load the model and the prompts that it can answer, then serve the page until a signal."""
     for name in ("workdir", "prompts", "out"):
         if not getattr(options, name):
             raise UserError(f"--{name} is missing: python -m launch.rank --workdir=RUN --prompts=FILE --out=FILE")
     if options.temperature <= 0:
         raise UserError(f"--temperature={options.temperature}: above 0, or all responses are alike")
-    out = Path(options.out).expanduser()
+    out, workdir = Path(options.out).expanduser(), Path(options.workdir).expanduser()
     if out.suffix != ".jsonl":
         raise UserError(f"--out={options.out}: name a file that ends in .jsonl")
     set_aside = SetAside(out.with_suffix(".set_aside.jsonl"))
@@ -82,24 +87,17 @@ def main(_: list[str]) -> None:
 
     from launch.ranking.record import Record
     from launch.ranking.rollouts import Rollouts
-    from launch.ranking.sampler import make_sampler, misfit
+    from launch.ranking.sampler import fitting, make_sampler
     from launch.talking import load_talker
 
     record, sampled = Record(out), Record(out.with_suffix(".rollouts.jsonl"))
     cli.remember_compilations(Path(cli.CACHE))
-    workdir = Path(options.workdir).expanduser()
     talker = load_talker(workdir, options.step)
-    fitting = []
-    for number, prompt in enumerate(prompts):
-        reason = misfit(talker, prompt, options.tokens)
-        if reason:
-            set_aside.add(f"{options.prompts}#{number}", reason, prompt[-1].text.encode())
-        else:
-            fitting.append(prompt)
+    prompts = fitting(talker, prompts, options.tokens, set_aside)
     if set_aside.counts:
         print(set_aside.summary(), file=sys.stderr)
-    if not fitting:
-        raise UserError(f"no prompt of {options.prompts} can be answered: {set_aside.summary()}")
+    if not prompts:
+        raise UserError(f"the model can answer no prompt of {options.prompts}: {set_aside.summary()}")
     sampler = make_sampler(talker, options.samples, options.tokens, options.temperature)
     facts = {
         "workdir": str(workdir.absolute()),
@@ -108,8 +106,8 @@ def main(_: list[str]) -> None:
         "max_tokens": options.tokens,
         "temperature": options.temperature,
     }
-    rollouts = Rollouts(fitting, sampler, sampled, facts, options.seed)
-    print(f"{workdir} at step {talker.step}: {len(fitting)} prompts, {options.samples} responses each", flush=True)
+    rollouts = Rollouts(prompts, sampler, sampled, facts, options.seed)
+    print(f"{workdir} at step {talker.step}: {len(prompts)} prompts, {options.samples} responses each", flush=True)
     serve(record, rollouts, instructions, listener)
 
 
@@ -148,7 +146,7 @@ def compare_raters(source: str) -> None:
     """Print how far the raters of some files of rankings agree."""
     from launch.ranking.agreement import report
 
-    set_aside = SetAside(Path(f"{source.replace('*', '_')}.set_aside.jsonl").expanduser())
+    set_aside = SetAside(Path(tempfile.gettempdir()) / "trivium_agreement.set_aside.jsonl")
     rankings = list(read_rankings(source, set_aside))
     if set_aside.counts:
         print(set_aside.summary(), file=sys.stderr)

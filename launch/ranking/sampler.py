@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from data_pipeline.conversation import Turn, describe_parts
 from data_pipeline.errors import UserError
+from data_pipeline.set_aside import SetAside
 from launch.ranking.rollouts import Prompt, Rollout, Sampler
 from launch.server.turn_deltas import TurnDeltas, joined
 from launch.talking import Talker
@@ -42,16 +43,24 @@ def make_sampler(talker: Talker, samples: int, max_tokens: int, temperature: flo
     return sample
 
 
-def misfit(talker: Talker, prompt: Prompt, max_tokens: int) -> str:
-    """Why the model cannot answer a prompt, or ""."""
-    try:
-        length = len(_request(talker, prompt, max_tokens, 1.0, 0, 1).prompt)
-    except UserError as error:
-        return str(error)
+def fitting(talker: Talker, prompts: Sequence[Prompt], max_tokens: int, set_aside: SetAside) -> list[Prompt]:
+    """The prompts that the model can answer in `max_tokens`; the others are set aside."""
     context = talker.model.config.context_length
-    return (
-        f"no room for {max_tokens} tokens more in a context of {context}" if length + max_tokens > context + 1 else ""
-    )
+    fit = []
+    for number, prompt in enumerate(prompts):
+        reason = ""
+        try:
+            length = len(_request(talker, prompt, max_tokens, 1.0, 0, 1).prompt)
+        except UserError as error:
+            reason = str(error)
+        else:
+            if length + max_tokens > context + 1:  # the last token need not be read
+                reason = f"no room for {max_tokens} tokens more in a context of {context}"
+        if reason:
+            set_aside.add(f"prompt {number}", reason, prompt[-1].text.encode())
+        else:
+            fit.append(prompt)
+    return fit
 
 
 def _request(talker: Talker, prompt: Prompt, max_tokens: int, temperature: float, seed: int, samples: int) -> Request:
