@@ -36,6 +36,8 @@ LM = [
     "pretraining",
     "assistant",
     "rl",
+    "preference_metrics",
+    "preferences",
     "quiz",
     "finetuning",
 ]
