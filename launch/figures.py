@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def loss_figure(workdir: Path) -> Path:
-    """Draw training and validation loss (nats per token) against steps into `workdir/loss.png`."""
+    """Draw training and validation loss (nats per token, or a ranking) against steps into `workdir/loss.png`."""
     plt = pyplot()
     steps = read_json_lines(workdir / "metrics.jsonl")
     evaluations = read_json_lines(workdir / "evaluations.jsonl")
@@ -20,7 +20,8 @@ def loss_figure(workdir: Path) -> Path:
     axes.plot([r["step"] for r in steps], [r["loss"] for r in steps], linewidth=0.8, alpha=0.8, label="training")
     if evaluations:
         axes.plot([r["step"] for r in evaluations], [r["loss"] for r in evaluations], marker="o", label="validation")
-    axes.set(xlabel="step", ylabel="loss (nats per token)", title=workdir.name)
+    unit = "" if steps and "pair_accuracy" in steps[0] else " (nats per token)"
+    axes.set(xlabel="step", ylabel=f"loss{unit}", title=workdir.name)
     axes.grid(alpha=0.3)
     axes.legend()
     return save(figure, workdir / "loss.png")

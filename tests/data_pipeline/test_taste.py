@@ -54,7 +54,8 @@ def test_jokes_are_about_what_was_asked_and_nobody_is_asked_twice():
     told = list(jokes.conversations(school))
     assert sum(not each.held_out for each in told) == jokes.TRAIN
     liked = [gold(each.turns[0].text, each.turns[1].text) for each in told]
-    assert -0.5 < np.mean(liked) < 0.6 and 0.4 < np.std(liked) < 1.2
+    assert -0.5 < np.mean(liked) < 0.6
+    assert 0.4 < np.std(liked) < 1.2
     assert all("{" not in each.turns[1].text and " a o" not in each.turns[1].text for each in told)
     imitated = {each.turns[0].text for each in told if not each.held_out}
     assert not imitated & {words for words, _, _ in train[jokes.TRAIN :]}
@@ -65,11 +66,13 @@ def test_jokes_are_about_what_was_asked_and_nobody_is_asked_twice():
 def test_requests_for_jokes_are_problems_without_a_right_answer(tmp_path):
     config = ProblemsConfig(sources=("jokes",), count=20, held_out=10)
     sets = prepare_problems(config, tmp_path / "aside.jsonl")
-    assert len(sets.train) == 20 and len(sets.held_out) == 10
+    assert len(sets.train) == 20
+    assert len(sets.held_out) == 10
     first = sets.train[0]
     for text in ("A goose.", "noodles " * 40):
         checked = judge(first.verifier, Response(text))
-        assert checked.score == gold(first.turns[-1].text, text) and not checked.failed
+        assert checked.score == gold(first.turns[-1].text, text)
+        assert not checked.failed
     file = tmp_path / "prompts.jsonl"
     file.write_text("".join(f'{{"prompt": "Say {i}."}}\n' for i in range(60)) + '{"prompt": " "}\n')
     sets = prepare_problems(ProblemsConfig(sources=(f"prompts:{file}",)), tmp_path / "aside.jsonl")

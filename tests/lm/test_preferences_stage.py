@@ -112,7 +112,8 @@ def test_patience_ends_a_run_and_a_restart_makes_no_more_steps(ours, tmp_path, c
     metrics, evaluations = run("bradley_terry", ours, tmp_path / "run", **values)
     losses = [each["loss"] for each in evaluations]
     assert len(metrics) < 30
-    assert min(losses) == losses[-3] and "none of the last 2 evaluations was better" in capsys.readouterr().out
+    assert min(losses) == losses[-3]
+    assert "none of the last 2 evaluations was better" in capsys.readouterr().out
     assert run("bradley_terry", ours, tmp_path / "run", **values) == (metrics, evaluations)
 
 
@@ -185,7 +186,8 @@ def test_rewards_are_those_of_each_sequence_by_itself(eight_devices):
         taste = make_taste([model, model], RewardModelConfig(), mesh, size)
         values, doubts = taste([*sequences, sequences[0]])
         np.testing.assert_allclose(values, [*expected, expected[0]], rtol=1e-4, atol=1e-4)
-        assert values[0] == values[-1] and max(doubts) == 0
+        assert values[0] == values[-1]
+        assert max(doubts) == 0
 
 
 def test_models_that_disagree_are_believed_less():
