@@ -73,8 +73,8 @@ def _prompt(where: str, row: dict[str, Any]) -> Problem:
     """One row as a prompt without a verifier. Raises `ValueError` with the reason why it is none."""
     if text := next((row[key] for key in TEXTS if isinstance(row.get(key), str) and row[key].strip()), None):
         return Problem(where, (said("user", text),), unverified, "prompt")
-    messages = row.get("messages")
-    places = [i for i, each in enumerate(messages if isinstance(messages, list) else []) if _of_user(each)]
+    messages = row["messages"] if isinstance(row.get("messages"), list) else []
+    places = [i for i, each in enumerate(messages) if _of_user(each)]
     if not places:
         raise ValueError(f"no prompt (under {', '.join(TEXTS)}, or messages of a user)")
     # The reader of conversations leaves out a user's turn that nobody answers.

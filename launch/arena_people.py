@@ -2,7 +2,7 @@
 
 A row of the file is a ranking (data_pipeline/ranking_rows.py), so that a reward model can learn from it:
 
-    {"id", "prompt", "responses": [left, right], "ranks", "outcome", "left", "right", "prompt_id", "seed", "runs", "rater", "time"}
+    {"id", "prompt", "responses", "ranks", "outcome", "left", "right", "prompt_id", "seed", "runs", "rater", "time"}
     {"id", "skip": true, "rater", "time"}
     {"undo": id, "rater", "time"}
 
@@ -60,7 +60,7 @@ class Ballots:
             return self._next(rater)
 
     def vote(self, rater: str, ballot: str, outcome: Outcome | Literal["skip"]) -> dict[str, Any]:
-        """Write it down, and return who the two were and what comes next. Raises `LookupError` for another ballot than the next."""
+        """Write it down; returns who the two were and what comes next. Raises `LookupError` for another ballot than the next."""
         with self._turn:
             now = self._waiting(rater)
             if now is None or now.id != ballot:

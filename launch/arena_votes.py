@@ -82,10 +82,10 @@ def votes_of(rows: Sequence[Row]) -> list[Vote]:
     """The verdicts that were given."""
     votes = []
     for row in rows:
-        names, lengths = (row["left"], row["right"]), row["lengths"]
-        for outcome, step in zip(row["outcomes"], (1, -1), strict=True):
-            if outcome is not None:
-                votes.append(Vote(row["prompt"], *names[::step], outcome, *lengths[::step]))
+        (one, other), (first, second) = row["outcomes"], row["lengths"]
+        left, right = row["left"], row["right"]
+        votes += [Vote(row["prompt"], left, right, one, first, second)] * (one is not None)
+        votes += [Vote(row["prompt"], right, left, other, second, first)] * (other is not None)
     return votes
 
 

@@ -26,7 +26,7 @@ POINTS: dict[Outcome, float] = {"left": 1.0, "right": 0.0, "tie": 0.5, "both_bad
 SCALE = 400 / math.log(10)  # points in a nat
 LEVEL = 1000.0  # of the anchor
 # A tiny penalty on squares (nats): RIDGE / 2 * sum of r^2, a^2 and b^2. It keeps what wins or loses every vote finite, at a
-# place that says nothing; two models with 15 votes to 5 move by less than a tenth of a point.
+# place that says nothing; two models with 14 votes to 6 move by less than a tenth of a point.
 RIDGE = 1e-3
 STEPS = 100  # of Newton's method, which needs about ten
 PRECISE = 1e-9  # nats
