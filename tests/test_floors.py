@@ -37,6 +37,8 @@ LM = [
     "pretraining",
     "assistant",
     "rl",
+    "preference_metrics",
+    "preferences",
     "quiz",
     "finetuning",
 ]

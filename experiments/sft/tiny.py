@@ -27,6 +27,7 @@ PROMPTS = (
     "Emily buys 3 apples and 2 oranges. Each orange costs 2 dollars. Together they cost 13 dollars. "
     "How much does each apple cost?",
     "What is 23 plus 18?",
+    "Tell me a joke about a pelican.",
 )
 
 
@@ -37,7 +38,7 @@ def get_config() -> Experiment:
         batch_size=16,
         start_from="experiments/pretrain/tiny.py",
         model=tiny.get_config().model,
-        data=ConversationsConfig(sources=("school", "documents:school")),
+        data=ConversationsConfig(sources=("school", "school:jokes", "documents:school")),
         optimizer=OptimizerConfig(
             name="normuon",
             learning_rate=4e-3,
