@@ -6,7 +6,7 @@
     python -m launch.arena --runs=... --prompts=prompts.jsonl --judge=rule:data_pipeline.taste:gold --out=runs/arena
 
 A run is FOLDER, FOLDER@STEP or FOLDER:int8 (int4), with NAME= before it if it shall have another name. Prompts are described in
-data_pipeline/prompts.py, judges in launch/arena_judges.py. Judges by machine see every pair twice, with the answers in either
+launch/arena_prompts.py, judges in launch/arena_judges.py. Judges by machine see every pair twice, with the answers in either
 order; people see it once each, in an order by chance. Answers are kept in OUT/answers, so that another judge needs no
 model. OUT/JUDGE holds votes.jsonl, ratings.json, ratings.png and wins.png. Killed and started again, it goes on.
 
@@ -23,7 +23,6 @@ from absl import flags
 
 from data_pipeline.errors import UserError
 from data_pipeline.locked import locked
-from data_pipeline.prompts import read_prompts
 from data_pipeline.set_aside import SetAside
 from launch import cli, inference_flags
 from launch.arena_judges import PEOPLE, VERIFIER, check_judge, make_judge
@@ -64,6 +63,7 @@ def main(_: list[str]) -> None:
     check_judge(options.judge)
 
     from launch.arena_answers import Asking, answers, contenders, identity
+    from launch.arena_prompts import prompts
     from launch.arena_report import ratings_of, report
     from launch.arena_votes import judged, pairs, remarks, votes_of
 
@@ -73,7 +73,7 @@ def main(_: list[str]) -> None:
         raise UserError(f"--anchor={options.anchor}: choose one of {', '.join(run.name for run in runs)}")
     out = Path(options.out).expanduser()
     set_aside = SetAside(out / "prompts.set_aside.jsonl")
-    problems = read_prompts(options.prompts, options.count, set_aside, verified=options.judge == VERIFIER)
+    problems = prompts(options.prompts, options.count, set_aside, verified=options.judge == VERIFIER)
     if set_aside.counts:
         print(set_aside.summary(), file=sys.stderr)
     cli.remember_compilations(Path(cli.CACHE))
@@ -111,14 +111,16 @@ def serve(every: "list[Pair]", runs: dict[str, dict[str, Any]], folder: Path) ->
         import uvicorn
     except ModuleNotFoundError as error:
         raise UserError(f'the page needs the {error.name} package: pip install "trivium[serve]"') from None
-    from launch.arena_people import Ballots, make_app
+    from launch.arena_page import make_app
+    from launch.arena_people import Ballots
     from launch.arena_report import ratings_of, report
+    from launch.ranking.record import Record
     from launch.serve import listen
 
     options = flags.FLAGS
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     listener = listen(options.host, options.port)
-    ballots = Ballots(folder / "votes.jsonl", every, options.seed, runs)
+    ballots = Ballots(Record(folder / "votes.jsonl"), every, options.seed, runs)
     host, port = listener.getsockname()[:2]
     print(
         f"ready at http://{f'[{host}]' if ':' in host else host}:{port}; Ctrl-C ends, and tells the ratings", flush=True

@@ -14,16 +14,21 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from data_pipeline.conversation import Turn, said
 from data_pipeline.errors import UserError
 from data_pipeline.model_text import Writer
 from data_pipeline.problem import Problem, Response
+from data_pipeline.protocol import render
 from data_pipeline.resumable import patiently
+from data_pipeline.tokenizer import Tokenizer, find_tokenizer, load_tokenizer
 from lm.ratings import Outcome
 
 VERIFIER, PEOPLE = "verifier", "people"
 WORKERS, SECONDS = 2, 5.0  # processes that verify, and for one verdict
 MAX_TOKENS = 256  # of a model's verdict
+REWARDED = 8  # rows that a reward model reads at once on each device
 
 PROMPT = """Two assistants answered the same question. Which answer is better?
 
@@ -75,7 +80,7 @@ def make_judge(named: str) -> Judge:
         case "rule":
             return by_score(rule(rest))
         case "reward":
-            return by_score(reward_model(rest))
+            return by_score(reward_model(Path(rest).expanduser()))
         case "model":
             from launch.writers import make_writer
 
@@ -138,14 +143,32 @@ def rule(named: str) -> Score:
     return score
 
 
-def reward_model(folder: str) -> Score:
-    """The reward model of a run."""
-    from pathlib import Path
+def reward_model(folder: Path) -> Score:
+    """The reward model of a run. What is too long for it has no score. Raises `UserError` where there is none."""
+    import jax
 
-    from lm.rewarding import RewardModel
+    from launch.reward_models import load_reward_model
+    from lm import sharding
+    from lm.rl.rewarding import rewards_of
 
-    model = RewardModel.load(Path(folder).expanduser())
-    return lambda answers: model.score([(problem.turns, text) for problem, text in answers])
+    mesh = sharding.make_mesh(sharding.MeshConfig())
+    model = load_reward_model(folder, mesh)
+    tokenizer = load_tokenizer(find_tokenizer(folder / "tokenizer"))
+
+    def score(answers: Sequence[tuple[Problem, str]]) -> list[float | None]:
+        tokens = [answered(tokenizer, problem.turns, text) for problem, text in answers]
+        fitting = [each for each in tokens if len(each) <= model.model.config.context_length]
+        with jax.set_mesh(mesh):
+            found = iter(rewards_of(model, fitting, mesh, REWARDED * mesh.size).tolist())
+        return [next(found) if len(each) <= model.model.config.context_length else None for each in tokens]
+
+    return score
+
+
+def answered(tokenizer: Tokenizer, turns: Sequence[Turn], text: str) -> list[int]:
+    """A prompt and its answer as a reward model has learnt to see them: to the end of the turn."""
+    rendered = render(tokenizer, (*turns, said("assistant", text)))
+    return rendered.tokens[: max(place for place, trained in enumerate(rendered.trained) if trained) + 1]
 
 
 def asked_of(write: Writer) -> Judge:

@@ -1,13 +1,12 @@
-"""People as judges: a page with two nameless answers side by side, and a file that every vote is in before the next one is shown.
+"""People as judges: who has voted on what, told by the rows of a file, and what each is shown next.
 
-A row of the file is a ranking (data_pipeline/ranking_rows.py), so that a reward model can learn from it:
+    {"id", "prompt", "responses", "ranks", "outcome", "left", "right", "prompt_id", "seed", "runs", "rater", "time"}    a vote
+    {"skip": prompt, "id", "rater", "time"}                                                                a pair passed over
+    {"undo": id, "rater", "time"}                                                          the row of this id taken back
 
-    {"id", "prompt", "responses", "ranks", "outcome", "left", "right", "prompt_id", "seed", "runs", "rater", "time"}
-    {"id", "skip": true, "rater", "time"}
-    {"undo": id, "rater", "time"}
-
-Which pair a rater sees next, and which answer stands left, follows from the rater's name, the seed and the file alone: a page
-that is loaded again, or a server that is killed and started again, goes on where it was.
+`data_pipeline/ranking_rows.py` reads such a file as rankings of two, so that a reward model can learn from it. Which pair a rater
+sees next, and which answer stands left, follows from the rater's name, the seed and the file alone: a page that is loaded again,
+or a server that is killed and started again, goes on where it was.
 """
 
 import hashlib
@@ -18,20 +17,19 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import Literal
 
-from data_pipeline.resumable import Row, read_rows
+from data_pipeline.conversation import said
+from data_pipeline.ranking import Ranking
+from data_pipeline.ranking_rows import write_row
 from launch.arena_answers import key, seed_of
 from launch.arena_votes import Pair
+from launch.ranking.record import Record, Row
+from launch.ranking.session import rater_name
+from launch.server.errors import ApiError
 from lm.ratings import Outcome, Vote
 
-if TYPE_CHECKING:
-    from fastapi import FastAPI
-
-RANKS: dict[Outcome, list[int]] = {"left": [0, 1], "right": [1, 0], "tie": [0, 0], "both_bad": [0, 0]}
-PAGE = Path(__file__).parent / "voting"
-FILE_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
+RANKS: dict[Outcome, tuple[int, int]] = {"left": (0, 1), "right": (1, 0), "tie": (0, 0), "both_bad": (0, 0)}
 
 
 @dataclass(frozen=True)
@@ -43,176 +41,124 @@ class Ballot:
 
 
 class Ballots:
-    """Who has voted on what. Safe to share between threads; one process at a time."""
+    """Any number of raters at once. Every method may be called from any thread, and raises `ApiError` for what cannot be."""
 
-    def __init__(self, path: Path, pairs: Sequence[Pair], seed: int, runs: dict[str, Row]) -> None:
+    def __init__(self, record: Record, pairs: Sequence[Pair], seed: int, runs: dict[str, Row]) -> None:
         """Pairs of equal texts are left out. `runs` says of each contender, by name, what it is ("run", "step", "quantize")."""
         self._pairs = [pair for pair in pairs if pair.left_text != pair.right_text]
-        self._seed, self._runs = seed, runs
-        self._rows = read_rows(path)
-        self._file: IO[bytes] = path.open("ab")
-        self._turn = threading.Lock()
+        self._record, self._seed, self._runs = record, seed, runs
+        self._lock = threading.Lock()
         self._orders: dict[str, list[Ballot]] = {}
+        self._standing: dict[str, dict[str, Row]] = {}  # rater -> id -> the row that stands, in the order of time
+        for row in record.rows():
+            self._take_in(row)
 
-    def next(self, rater: str) -> dict[str, Any]:
-        """What the page shows: {"ballot", "prompt", "left", "right", "done", "total"}; of the first four None at the end."""
-        with self._turn:
-            return self._next(rater)
+    def state(self, rater: str) -> Row:
+        """What a rater's page shows; without "prompt", "left" and "right" where nothing is left to vote on."""
+        rater = rater_name(rater)
+        with self._lock:
+            mine = self._standing.get(rater, {})
+            ballot = self._waiting(rater)
+            order = self._order(rater)
+            state: Row = {
+                "rater": rater,
+                "ballot": ballot and ballot.id,
+                "done": sum(each.id in mine for each in order),
+                "total": len(order),
+                "last": next(reversed(mine), None),
+            }
+            if ballot:
+                state["prompt"] = [{"role": turn.role, "text": turn.text} for turn in ballot.pair.problem.turns]
+                state |= {"left": ballot.pair.left_text, "right": ballot.pair.right_text}
+            return state
 
-    def vote(self, rater: str, ballot: str, outcome: Outcome | Literal["skip"]) -> dict[str, Any]:
-        """Write it down; returns who the two were and what comes next. Raises `LookupError` for another ballot than the next."""
-        with self._turn:
+    def vote(self, rater: str, ballot: str, outcome: Outcome | Literal["skip"]) -> Row:
+        """Save a vote; the state after it, and "voted": what, and on whom."""
+        rater = rater_name(rater)
+        with self._lock:
             now = self._waiting(rater)
             if now is None or now.id != ballot:
-                raise LookupError("this vote is there already, or was taken back: load the page again")
-            pair = now.pair
-            row: Row = {"id": now.id, "skip": True}
+                raise ApiError(409, "you have been through this pair: here is the next")
+            pair, time = now.pair, _now()
+            row: Row = {"skip": key(pair.problem), "id": now.id, "rater": rater, "time": time}
             if outcome != "skip":
-                row = {
-                    "id": now.id,
-                    "prompt": [{"role": turn.role, "content": turn.text} for turn in pair.problem.turns],
-                    "responses": [pair.left_text, pair.right_text],
-                    "ranks": RANKS[outcome],
-                    "outcome": outcome,
-                    "left": pair.left,
-                    "right": pair.right,
-                    "prompt_id": key(pair.problem),
-                    "seed": seed_of(self._seed, key(pair.problem)),
-                    "runs": [self._runs[name] for name in (pair.left, pair.right)],
-                }
-            self._append({**row, "rater": rater})
-            return {"voted": outcome, "left": pair.left, "right": pair.right, "next": self._next(rater)}
+                responses = (said("assistant", pair.left_text), said("assistant", pair.right_text))
+                row = write_row(
+                    Ranking(now.id, pair.problem.turns, responses, RANKS[outcome], rater, time),
+                    outcome=outcome,
+                    left=pair.left,
+                    right=pair.right,
+                    prompt_id=key(pair.problem),
+                    seed=seed_of(self._seed, key(pair.problem)),
+                    runs=[self._runs[name] for name in (pair.left, pair.right)],
+                )
+            self._append(row)
+        return {**self.state(rater), "voted": {"outcome": outcome, "left": pair.left, "right": pair.right}}
 
-    def undo(self, rater: str) -> dict[str, Any]:
-        """Take back the rater's last row, and return what comes next: the same pair. Raises `LookupError` where there is none."""
-        with self._turn:
-            own = [row for row in self._standing() if row["rater"] == rater]
-            if not own:
-                raise LookupError("there is nothing to take back")
-            self._append({"undo": own[-1]["id"], "rater": rater})
-            return self._next(rater)
+    def undo(self, rater: str, row_id: str) -> Row:
+        """Take back the last thing that a rater did, which must be the row of this id."""
+        rater = rater_name(rater)
+        with self._lock:
+            if next(reversed(self._standing.get(rater, {})), None) != row_id:
+                raise ApiError(409, "that is not the last thing you did: look again")
+            self._append({"undo": row_id, "rater": rater, "time": _now()})
+        return self.state(rater)
 
     def votes(self) -> list[Vote]:
         """The votes that stand, of everybody, on those that are in the arena."""
-        with self._turn:
-            return [
-                Vote(row["prompt_id"], row["left"], row["right"], row["outcome"], *map(len, row["responses"]))
-                for row in self._standing()
-                if "outcome" in row and {row["left"], row["right"]} <= self._runs.keys()
-            ]
+        return [
+            Vote(row["prompt_id"], row["left"], row["right"], row["outcome"], *map(len, row["responses"]))
+            for rows in self._of_votes().values()
+            for row in rows
+        ]
 
     def raters(self) -> int:
-        """How many people's votes stand."""
-        with self._turn:
-            return len({row["rater"] for row in self._standing() if "outcome" in row})
+        """How many people's votes these are."""
+        return len(self._of_votes())
 
-    def _standing(self) -> list[Row]:
-        """Votes and skips that were not taken back, in their order."""
-        rows: dict[str, Row] = {}
-        for row in self._rows:
-            if "undo" in row:
-                rows.pop(row["undo"], None)
-            else:
-                rows[row["id"]] = row
-        return list(rows.values())
+    def _of_votes(self) -> dict[str, list[Row]]:
+        with self._lock:
+            standing = {rater: list(rows.values()) for rater, rows in self._standing.items()}
+        found = {
+            rater: [row for row in rows if "outcome" in row and {row["left"], row["right"]} <= self._runs.keys()]
+            for rater, rows in standing.items()
+        }
+        return {rater: rows for rater, rows in found.items() if rows}
 
     def _waiting(self, rater: str) -> Ballot | None:
-        done = {row["id"] for row in self._standing()}
-        return next((ballot for ballot in self._order(rater) if ballot.id not in done), None)
-
-    def _next(self, rater: str) -> dict[str, Any]:
-        order, ballot = self._order(rater), self._waiting(rater)
-        standing = {row["id"] for row in self._standing()}
-        shown: dict[str, Any] = {"ballot": None, "prompt": None, "left": None, "right": None}
-        if ballot is not None:
-            prompt = [{"role": turn.role, "text": turn.text} for turn in ballot.pair.problem.turns]
-            texts = {"left": ballot.pair.left_text, "right": ballot.pair.right_text}
-            shown = {"ballot": ballot.id, "prompt": prompt, **texts}
-        return {**shown, "done": sum(each.id in standing for each in order), "total": len(order)}
+        mine = self._standing.get(rater, {})
+        return next((ballot for ballot in self._order(rater) if ballot.id not in mine), None)
 
     def _order(self, rater: str) -> list[Ballot]:
-        """All pairs in the rater's own order and with sides by chance."""
+        """All pairs in the rater's own order, with sides by chance."""
         if rater not in self._orders:
             chance = random.Random(f"{self._seed}/{rater}")
             ballots = []
             for pair in chance.sample(self._pairs, len(self._pairs)):
+                name = hashlib.sha256(json.dumps([self._seed, rater, pair.id]).encode()).hexdigest()[:16]
                 if chance.random() < 0.5:
                     pair = replace(
                         pair, left=pair.right, right=pair.left, left_text=pair.right_text, right_text=pair.left_text
                     )
-                name = hashlib.sha256(json.dumps([self._seed, rater, pair.id]).encode()).hexdigest()[:16]
                 ballots.append(Ballot(name, pair))
             self._orders[rater] = ballots
         return self._orders[rater]
 
     def _append(self, row: Row) -> None:
-        row = {**row, "time": datetime.now(UTC).isoformat(timespec="seconds")}
-        self._file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())  # on the disk before the page is told
-        self._rows.append(row)
-
-
-def make_app(ballots: Ballots, anchor: str | None, seed: int) -> "FastAPI":
-    """The page and what it asks: /api/next, /api/vote, /api/undo, /api/ratings."""
-    from typing import Annotated
-
-    from fastapi import FastAPI, Request
-    from fastapi.responses import FileResponse
-    from pydantic import StringConstraints
-
-    from launch.arena_report import ratings_of
-    from launch.server.app import read
-    from launch.server.asks import parse
-    from launch.server.errors import ApiError, answer_errors
-    from launch.server.messages import Body
-
-    app = FastAPI(title="Trivium arena", docs_url=None, redoc_url=None, openapi_url=None)
-    answer_errors(app)
-
-    class Rater(Body):
-        rater: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=40)]
-
-    class Cast(Rater):
-        ballot: str
-        outcome: Literal["left", "right", "tie", "both_bad", "skip"]
-
-    @app.get("/api/next")
-    def following(rater: str) -> dict[str, Any]:
-        return ballots.next(parse(json.dumps({"rater": rater}).encode(), Rater).rater)
-
-    @app.post("/api/vote")
-    async def vote(request: Request) -> dict[str, Any]:
-        cast: Cast = parse(await read(request), Cast)
         try:
-            return ballots.vote(cast.rater, cast.ballot, cast.outcome)
-        except LookupError as error:
-            raise ApiError(409, str(error)) from None
+            self._record.append(row)
+        except OSError as error:
+            why = os.strerror(error.errno) if error.errno else str(error)
+            raise ApiError(507, f"nothing was saved: {why} ({self._record.path}); make room, then vote again") from None
+        self._take_in(row)
 
-    @app.post("/api/undo")
-    async def undo(request: Request) -> dict[str, Any]:
-        try:
-            return ballots.undo(parse(await read(request), Rater).rater)
-        except LookupError as error:
-            raise ApiError(409, str(error)) from None
+    def _take_in(self, row: Row) -> None:
+        mine = self._standing.setdefault(str(row.get("rater")), {})
+        if "undo" in row:
+            mine.pop(row["undo"], None)
+        elif "id" in row:
+            mine[row["id"]] = row
 
-    @app.get("/api/ratings")
-    def ratings() -> dict[str, Any]:
-        return ratings_of(ballots.votes(), anchor, seed) | {"raters": ballots.raters()}
 
-    @app.get("/")
-    def page() -> FileResponse:
-        return file("index.html")
-
-    @app.get("/ratings")
-    def ratings_page() -> FileResponse:
-        return file("ratings.html")
-
-    @app.get("/{name}")
-    def file(name: str) -> FileResponse:
-        found = PAGE / name
-        if found.suffix not in FILE_TYPES or not found.is_file():
-            raise ApiError(404, f"there is nothing at /{name[:100]}", code="not_found")
-        return FileResponse(found, media_type=FILE_TYPES[found.suffix], headers={"Cache-Control": "no-cache"})
-
-    return app
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -155,12 +155,14 @@ def win_matrix_figure(path: Path, wins: dict[str, Any]) -> None:
     size = 2.2 + 0.9 * len(models)
     figure, axes = plt.subplots(figsize=(size + 0.8, size), layout="constrained")
     shares = [[float("nan") if share is None else share for share in row] for row in wins["share"]]
+    axes.set_facecolor("#e4e4e4")  # where there is no vote
     image = axes.imshow(shares, cmap="RdBu", vmin=0, vmax=1)
     for row, (those, counts) in enumerate(zip(shares, wins["votes"], strict=True)):
         for column, (share, count) in enumerate(zip(those, counts, strict=True)):
             if count:
                 dark = abs(share - 0.5) > 0.3
-                axes.text(column, row, f"{share:.0%}", ha="center", va="center", color="white" if dark else "black")
+                text = f"{share:.0%}\nof {count}"
+                axes.text(column, row, text, ha="center", va="center", color="white" if dark else "black")
     axes.set(xlabel="over", ylabel="preferred")
     axes.set_xticks(range(len(models)), models, rotation=30, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(models)), models)

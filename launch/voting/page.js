@@ -4,24 +4,29 @@ import { ask } from "./api.js";
 
 const $ = (id) => document.getElementById(id);
 const KEYS = { 1: "left", ArrowLeft: "left", 2: "right", ArrowRight: "right", t: "tie", b: "both_bad", s: "skip" };
-let rater = localStorage.getItem("rater") ?? "";
-let ballot = null;
+let state = null; // the server's; null until somebody has a name
 let busy = false;
 
-/** Shows what the server says comes next. */
+/** Shows the state that the server is in. */
 function show(next) {
-  ballot = next.ballot;
-  $("progress").textContent = `${next.done} of ${next.total}`;
-  $("ballot").hidden = !ballot;
-  $("end").hidden = Boolean(ballot);
+  state = next;
+  $("enter").hidden = true;
+  $("who").hidden = false;
+  $("name").textContent = state.rater;
+  $("count").textContent = `${state.done} of ${state.total}`;
+  $("progress").hidden = false;
+  $("progress").max = state.total || 1;
+  $("progress").value = state.done;
+  $("ballot").hidden = !state.ballot;
+  $("end").hidden = Boolean(state.ballot);
   $("choices").hidden = false;
-  for (const button of document.querySelectorAll("[data-outcome]")) button.disabled = !ballot;
-  $("undo").disabled = !next.done;
-  if (!ballot) return;
-  $("prompt").replaceChildren(...next.prompt.map(turnView));
+  for (const button of document.querySelectorAll("[data-outcome]")) button.disabled = !state.ballot;
+  $("undo").disabled = !state.last;
+  if (!state.ballot) return;
+  $("prompt").replaceChildren(...state.prompt.map(turnView));
   for (const side of ["left", "right"]) {
-    $(side).textContent = next[side] || "no words";
-    $(side).classList.toggle("nothing", !next[side]);
+    $(side).textContent = state[side] || "no words";
+    $(side).classList.toggle("nothing", !state[side]);
   }
   scrollTo({ top: 0 });
 }
@@ -39,9 +44,9 @@ function turnView({ role, text }) {
 }
 
 /** Who they were, in a line. */
-function reveal({ voted, left, right }) {
+function reveal({ outcome, left, right }) {
   const names = [left, right].map((name) => Object.assign(document.createElement("b"), { textContent: name }));
-  const [better, worse] = voted === "right" ? names.reverse() : names;
+  const [better, worse] = outcome === "right" ? names.reverse() : names;
   const words = {
     left: ["You preferred ", better, " over ", worse, "."],
     right: ["You preferred ", better, " over ", worse, "."],
@@ -49,75 +54,60 @@ function reveal({ voted, left, right }) {
     both_bad: ["Both bad: ", better, " and ", worse, "."],
     skip: ["Skipped."],
   };
-  $("last").replaceChildren(...words[voted]);
+  $("said").replaceChildren(...words[outcome]);
 }
 
-/** One request at a time; what goes wrong is told, and the ballot is loaded again if it was another one. */
-async function attempt(work) {
-  if (busy) return;
+/** Asks the server one thing at a time; what goes wrong is told, and after a conflict the state is fetched again. */
+async function attempt(path, body) {
+  if (busy) return null;
   busy = true;
   document.body.setAttribute("aria-busy", "true");
   try {
-    await work();
+    const next = await ask(path, body);
+    show(next);
     $("error").hidden = true;
+    return next;
   } catch (error) {
     $("error").textContent = error.message;
     $("error").hidden = false;
-    if (error.status === 409) show(await ask(`/api/next?rater=${encodeURIComponent(rater)}`).catch(() => ({ ballot: null })));
+    if (error.status === 409) await ask(stateOf(state.rater)).then(show, () => {});
+    return null;
   } finally {
     busy = false;
     document.body.removeAttribute("aria-busy");
   }
 }
 
-const vote = (outcome) =>
-  attempt(async () => {
-    if (!ballot) return;
-    const told = await ask("/api/vote", { rater, ballot, outcome });
-    reveal(told);
-    show(told.next);
-  });
+const stateOf = (rater) => `/api/state?rater=${encodeURIComponent(rater)}`;
 
-const undo = () =>
-  attempt(async () => {
-    show(await ask("/api/undo", { rater }));
-    $("last").textContent = "Taken back: vote again.";
-  });
+async function vote(outcome) {
+  if (!state?.ballot) return;
+  const next = await attempt("/api/votes", { rater: state.rater, ballot: state.ballot, outcome });
+  if (next) reveal(next.voted);
+}
 
-/** Begins, or goes on, as this rater; without a name it is asked for. */
-function enter(name) {
-  rater = name;
-  $("enter").hidden = Boolean(name);
-  $("who").hidden = !name;
-  $("name").textContent = name;
-  if (name) {
-    localStorage.setItem("rater", name);
-    return attempt(async () => show(await ask(`/api/next?rater=${encodeURIComponent(name)}`)));
-  }
-  ballot = null;
-  for (const id of ["ballot", "end", "choices"]) $(id).hidden = true;
-  $("progress").textContent = "";
-  $("last").textContent = "";
-  $("rater").focus();
+async function undo() {
+  if (!state?.last) return;
+  if (await attempt("/api/undos", { rater: state.rater, id: state.last })) $("said").textContent = "Taken back: vote again.";
+}
+
+/** Goes on where a rater was; the address keeps who that is. */
+async function load(rater) {
+  const next = await attempt(stateOf(rater));
+  if (next) history.replaceState(null, "", `?rater=${encodeURIComponent(next.rater)}`);
+  else if (!state) $("enter").hidden = false;
 }
 
 $("enter").addEventListener("submit", (event) => {
   event.preventDefault();
-  const name = $("rater").value.trim();
-  if (name) enter(name);
-});
-$("leave").addEventListener("click", () => {
-  localStorage.removeItem("rater");
-  $("rater").value = rater;
-  enter("");
+  load($("rater").value);
 });
 for (const button of document.querySelectorAll("[data-outcome]")) {
   button.addEventListener("click", () => vote(button.dataset.outcome));
 }
 $("undo").addEventListener("click", undo);
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || $("choices").hidden) return;
-  if (event.target.closest("input")) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || !state) return;
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   if (key === "u") undo();
   else if (KEYS[key]) vote(KEYS[key]);
@@ -125,4 +115,9 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
 });
 
-enter(rater);
+const named = new URLSearchParams(location.search).get("rater");
+if (named) load(named);
+else {
+  $("enter").hidden = false;
+  $("rater").focus();
+}
