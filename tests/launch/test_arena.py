@@ -4,6 +4,7 @@ import json
 import math
 import re
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -28,12 +29,15 @@ from launch.arena_votes import judged, pairs, remarks, votes_of
 RULE = "rule:data_pipeline.taste:gold"
 
 
-def problem(number: int, verifier=NotJudged()) -> Problem:
+NOT_JUDGED = NotJudged()
+
+
+def problem(number: int, verifier=NOT_JUDGED) -> Problem:
     return Problem(f"p{number}", (said("user", f"Prompt {number}?"),), verifier, "prompt")
 
 
 def arena(count: int, *names: str):
-    """Prompts, and answers of everybody that all differ; the second letter of a name says how long they are."""
+    """Prompts, and answers of everybody that all differ."""
     problems = [problem(number) for number in range(count)]
     return problems, {
         name: {
@@ -182,21 +186,22 @@ def test_a_reward_model_judges(tmp_path, monkeypatch):
     from lm.model.transformer import Transformer
     from lm.rl.rewarding import RewardModel
 
+    config = replace(MODEL, scalar_head=True, layers=1)
     words = tokenizer(tmp_path / "tokenizer")
-    config = type(MODEL)(**{**vars(MODEL), "scalar_head": True})
-    model = jax.jit(Transformer, static_argnums=1)(jax.random.key(1), config)
-    if not np.abs(np.asarray(jax.tree.leaves(model)[-1])).any():
-        model = jax.tree.map(lambda x: x + 0.01 * jax.random.normal(jax.random.key(2), x.shape), model)
+    rng = np.random.default_rng(0)
+    shapes = jax.eval_shape(lambda: Transformer(jax.random.key(0), config))
+    model = jax.tree.map(lambda leaf: jnp.asarray(0.3 * rng.standard_normal(leaf.shape), leaf.dtype), shapes)
+    monkeypatch.setattr(arena_judges, "REWARDED", 1)
     monkeypatch.setattr(reward_models, "load_reward_model", lambda folder, mesh: RewardModel(model, 0.5, 2.0))
     score = arena_judges.reward_model(tmp_path)
     texts = ["One answer.", "Another one, longer.", "x " * 400]
     found = score([(problem(0), text) for text in texts])
     assert found[2] is None
-    for text, value in zip(texts[:2], found[:2], strict=True):
-        tokens = jnp.array([answered(words, problem(0).turns, text)])
-        hidden, _ = model.hidden(tokens, jnp.arange(tokens.shape[1])[None], jnp.ones_like(tokens))
-        expected = (float(model.scalars(hidden)[0, -1]) - 0.5) / 2
-        assert value == pytest.approx(expected, abs=1e-4)
+    rows = [answered(words, problem(0).turns, text) for text in texts[:2]]
+    tokens = jnp.array([row + [0] * (64 - len(row)) for row in rows])  # what follows changes nothing before it
+    hidden, _ = jax.jit(type(model).hidden)(model, tokens, jnp.tile(jnp.arange(64), (2, 1)), jnp.ones_like(tokens))
+    expected = [float(model.scalars(hidden)[i, len(row) - 1]) for i, row in enumerate(rows)]
+    assert found[:2] == pytest.approx([(value - 0.5) / 2 for value in expected], abs=1e-4)
 
 
 def test_a_judge_that_always_says_left_finds_equals(tmp_path):
@@ -311,9 +316,15 @@ def go(runs, out, *more: str, judge: str = RULE, names: str = "base,assistant", 
     return output
 
 
-def test_a_whole_arena_and_another_judge_without_a_model(runs, tmp_path):
-    out = tmp_path / "out"
-    output = go(runs, out)
+@pytest.fixture(scope="module")
+def finished(runs, tmp_path_factory):
+    """The folder of an arena that has come to its end, and what it printed."""
+    out = tmp_path_factory.mktemp("finished")
+    return out, go(runs, out)
+
+
+def test_a_whole_arena(finished):
+    out, output = finished
     folder = out / "rule-data_pipeline.taste-gold"
     for name in ("ratings.png", "wins.png"):
         assert (folder / name).read_bytes().startswith(b"\x89PNG")
@@ -322,22 +333,25 @@ def test_a_whole_arena_and_another_judge_without_a_model(runs, tmp_path):
     assert (told["votes"], told["prompts"]) == (12, 6)
     assert re.search(r"^assistant +\d+ ", output, re.M)
     assert "assistant answers: 100%" in output
-    files = {path: path.read_bytes() for path in sorted(out.glob("answers/*/answers.jsonl"))}
-    assert len(files) == 2
+    assert len(list(out.glob("answers/*/answers.jsonl"))) == 2
 
-    again = go(runs, out, judge="verifier")  # the same rule, by another way
-    assert "answers:" not in again
-    assert json.loads((out / "verifier" / "ratings.json").read_text())["standings"] == told["standings"]
 
-    # As a kill leaves it: half of the answers, and a torn row.
+def test_another_judge_needs_no_model(runs, finished):
+    out, _ = finished
+    assert "answers:" not in go(runs, out, judge="verifier")  # of a joke: the same rule, by another way
+    told = [json.loads((out / judge / "ratings.json").read_text()) for judge in ("verifier", RULE.replace(":", "-"))]
+    assert told[0]["standings"] == told[1]["standings"]
+
+
+def test_an_arena_that_was_killed_goes_on_with_the_same_answers(runs, finished):
+    out, _ = finished
     path = out / "answers" / "assistant" / "answers.jsonl"
-    lines = files[path].splitlines(keepends=True)
+    whole = path.read_bytes()
+    lines = whole.splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:3]) + lines[3][:20])
     assert "assistant answers: 100%" in go(runs, out)
-    assert path.read_bytes() == files[path]  # what was missing is written as it was: the seed is the prompt's
-
-    told = go(runs, out, "--seed=1", code=2)
-    assert "was begun with other settings: seed (0, now 1)" in told
+    assert path.read_bytes() == whole  # what was missing is written as it was: its seed is the prompt's
+    assert "was begun with other settings: seed (0, now 1)" in go(runs, out, "--seed=1", code=2)
 
 
 MISTAKES = [
