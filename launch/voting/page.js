@@ -94,8 +94,9 @@ async function undo() {
 /** Goes on where a rater was; the address keeps who that is. */
 async function load(rater) {
   const next = await attempt(stateOf(rater));
-  if (next) history.replaceState(null, "", `?rater=${encodeURIComponent(next.rater)}`);
-  else if (!state) $("enter").hidden = false;
+  if (!next) return ($("enter").hidden = Boolean(state));
+  history.replaceState(null, "", `?rater=${encodeURIComponent(next.rater)}`);
+  for (const link of document.links) link.search = location.search; // ratings lead back to the same rater
 }
 
 $("enter").addEventListener("submit", (event) => {

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from dataclasses import replace
+from http.client import HTTPException
 
 import pytest
 import test_playground
@@ -125,10 +126,10 @@ def test_equal_texts_are_not_shown_and_who_has_left_does_not_count(out):
 
 
 def test_many_at_once_lose_nothing_when_the_server_is_killed(out):
-    """Six people vote 30 times each; the server is killed with SIGKILL and started again in the middle."""
+    """Six people vote 20 times each; the server is killed with SIGKILL and started again in the middle."""
     with listen("127.0.0.1", 0) as free:
         port = free.getsockname()[1]
-    program = [sys.executable, str(ROOT / "tests/launch/arena_server.py"), str(out), str(port), "30"]
+    program = [sys.executable, str(ROOT / "tests/launch/arena_server.py"), str(out), str(port), "20"]
     url = f"http://127.0.0.1:{port}"
 
     def begin():
@@ -144,7 +145,7 @@ def test_many_at_once_lose_nothing_when_the_server_is_killed(out):
         state = None
         while state is None or state["ballot"]:
             alive.wait(60)
-            with contextlib.suppress(OSError, ValueError):  # the server is gone for a moment: look again
+            with contextlib.suppress(OSError, HTTPException):  # the server is gone for a moment: look again
                 _, state = ask(f"{url}/api/state?rater={name}")
                 if state["ballot"]:
                     status, _ = ask(f"{url}/api/votes", {"rater": name, "ballot": state["ballot"], "outcome": "tie"})
@@ -154,7 +155,7 @@ def test_many_at_once_lose_nothing_when_the_server_is_killed(out):
     people = [threading.Thread(target=person, args=(f"Rater{i}",), daemon=True) for i in range(6)]
     for each in people:
         each.start()
-    wait_for(lambda: len(told) > 60, 60)
+    wait_for(lambda: len(told) > 40, 60)
     alive.clear()
     server.send_signal(signal.SIGKILL)
     server.wait()
@@ -166,7 +167,7 @@ def test_many_at_once_lose_nothing_when_the_server_is_killed(out):
     server.wait()
     names = [row["id"] for row in rows_in(out)]
     assert set(told) <= set(names)
-    assert len(names) == len(set(names)) == 180
+    assert len(names) == len(set(names)) == 120
 
 
 def reached(url):
@@ -249,7 +250,10 @@ def test_votes_by_keys_alone_with_names_only_afterwards(browser, out):
         best = {row["model"]: row for row in ask(f"{url}/api/ratings")[1]["standings"]}
         for name, row in best.items():
             cells = page.locator("tr", has_text=name).locator("td").all_inner_texts()
-            assert (cells[0], cells[2:4]) == (f"{row['rating']['value']:.0f}", [str(row["wins"]), str(row["losses"])])
+            assert cells[0].split("\n")[0] == f"{row['rating']['value']:.0f}"
+            assert cells[2:4] == [str(row["wins"]), str(row["losses"])]
+        page.get_by_role("link", name="Vote").click()
+        count(page, "9 of 9")  # still Ada
 
 
 def test_two_people_at_once_by_buttons(browser, out):
@@ -307,4 +311,4 @@ def test_it_fits_and_can_be_read_and_nothing_is_html(browser, out, scheme):
         for width in (320, 390, 1200):
             page.set_viewport_size({"width": width, "height": 800})
             assert page.evaluate("document.documentElement.scrollWidth") <= width
-        assert contrast(page, "td.chart") >= 4.5
+        assert contrast(page, "td .quiet") >= 4.5
