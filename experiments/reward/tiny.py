@@ -26,7 +26,7 @@ def get_config(variant: str = "bradley_terry") -> Experiment:
         data=RankingsConfig(row_length=512),
         objective=preference_preset(variant),
         optimizer=OptimizerConfig(
-            name="adamw", learning_rate=1e-3, warmup_steps=10, schedule="cosine", weight_decay=0.1, final_fraction=0.1
+            name="normuon", learning_rate=2e-3, warmup_steps=10, schedule="cosine", weight_decay=0.1, final_fraction=0.1
         ),
         evaluate=EvaluateConfig(every=20),
         sample=SampleConfig(prompts=()),

@@ -17,15 +17,14 @@ from lm.practice import PracticeConfig, RewardModelConfig
 def get_config(variant: str = "rloo") -> Experiment:
     """The experiment, by leave-one-out advantages, group-normalised ones, or PPO with a value head."""
     objective = {
-        "rloo": PolicyGradientConfig("leave_one_out", "token_ratio", "tokens", kl=0.02),
+        "rloo": PolicyGradientConfig("leave_one_out", "token_ratio", "tokens"),
         "grpo": preset("grpo"),
         "ppo": preset("ppo"),
     }.get(variant)
     if objective is None:
         raise UserError(f"experiments/rlhf/tiny.py has no variant {variant!r}: choose rloo, grpo or ppo")
-    objective.kl = 0.02
     config = Experiment(
-        steps=150,
+        steps=40,
         batch_size=16,
         start_from="experiments/sft/tiny.py",
         model=tiny.get_config().model,
@@ -43,9 +42,9 @@ def get_config(variant: str = "rloo") -> Experiment:
         optimizer=OptimizerConfig(
             name="adamw", learning_rate=3e-4, warmup_steps=5, schedule="constant", weight_decay=0.0
         ),
-        evaluate=EvaluateConfig(every=10),
-        sample=SampleConfig(every=50),
-        checkpoint=CheckpointConfig(every=50, keep_last=1),
+        evaluate=EvaluateConfig(every=5),
+        sample=SampleConfig(every=10),
+        checkpoint=CheckpointConfig(every=20, keep_last=1),
     )
     config.model.scalar_head = variant == "ppo"
     return config

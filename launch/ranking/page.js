@@ -69,7 +69,7 @@ function show(next) {
     if (!same) showTask(state.task);
   } else if (state.waiting) {
     $("rest").textContent = "The next responses are being written. They will appear here.";
-    setTimeout(() => !state.task && !busy && load(state.rater), WAIT);
+    setTimeout(() => state.waiting && load(state.rater), WAIT);
   } else {
     const skipped = state.skipped ? ` and passed over ${state.skipped}` : "";
     $("rest").textContent = `That was all, thank you. You ranked ${state.ranked}${skipped}.`;

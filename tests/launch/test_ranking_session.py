@@ -37,7 +37,7 @@ def out(tmp_path):
 @pytest.fixture
 def session(out):
     session, rollouts = make_session(out, prompts(3))
-    wait_for(lambda: not session.state("Ada")["waiting"])
+    wait_for(lambda: len(rollouts._tasks) == 3)
     yield session
     rollouts.close()
 
@@ -75,7 +75,7 @@ def test_a_ranking_is_saved_with_all_that_wrote_it(session, out):
 
 def test_the_file_is_all_that_a_restart_needs(out):
     session, rollouts = make_session(out, prompts(3))
-    wait_for(lambda: not session.state("Ada")["waiting"])
+    wait_for(lambda: len(rollouts._tasks) == 3)
     first = session.state("Ada")["task"]
     session.rank("Ada", first["id"], SINGLES)
     second = session.state("Ada")
@@ -270,7 +270,7 @@ def test_sampling_stays_ahead_and_no_further(tmp_path):
     wait_for(lambda: len(asked) > AHEAD)
     time.sleep(0.1)
     assert AHEAD < len(asked) <= AHEAD + 4
-    for _ in range(10):
+    for _ in range(10):  # they are there: sampling is ahead
         session.skip("Ada", session.state("Ada")["task"]["id"])
     wait_for(lambda: len(asked) > AHEAD + 8)
     rollouts.close()
