@@ -11,6 +11,7 @@ FLOORS = ["launch", "experiments", "lm", "data_pipeline"]  # highest first
 LM = [
     "sweep",
     "power_law",
+    "ratings",
     "processes",
     "sharding",
     "model",
