@@ -121,7 +121,7 @@ def ratings_figure(path: Path, told: dict[str, Any]) -> None:
 
     `told` as from `launch.arena_report.ratings_of`.
     """
-    plt = _pyplot()
+    plt = pyplot()
     standings = told["standings"]
     figure, axes = plt.subplots(figsize=(8, 1.2 + 0.5 * len(standings)), layout="constrained")
     places = {one["model"]: -number for number, one in enumerate(standings)}
@@ -146,12 +146,12 @@ def ratings_figure(path: Path, told: dict[str, Any]) -> None:
     axes.grid(axis="x", alpha=0.3)
     if len(series) > 1:
         figure.legend(loc="outside upper center", ncols=2)
-    _save(figure, path)
+    save(figure, path)
 
 
 def win_matrix_figure(path: Path, wins: dict[str, Any]) -> None:
     """Draw how often each model (row) is preferred to each other (column); `wins` as in `ratings_of`."""
-    plt = _pyplot()
+    plt = pyplot()
     models = wins["models"]
     size = 2.2 + 0.9 * len(models)
     figure, axes = plt.subplots(figsize=(size + 0.8, size), layout="constrained")
@@ -169,7 +169,7 @@ def win_matrix_figure(path: Path, wins: dict[str, Any]) -> None:
     axes.set_yticks(range(len(models)), models)
     bar = figure.colorbar(image, ax=axes, shrink=0.8)
     bar.set_label("share of votes, ties as half")
-    _save(figure, path)
+    save(figure, path)
 
 
 def embedded(path: Path, description: str) -> str:
