@@ -15,6 +15,7 @@ A base model, which was never finetuned, answers by prompt alone: it goes on wit
 
 import re
 import signal
+import socket
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from absl import flags
 
 from data_pipeline.errors import UserError
 from data_pipeline.locked import locked
+from data_pipeline.resumable import begin
 from data_pipeline.set_aside import SetAside
 from launch import cli, inference_flags
 from launch.arena_judges import PEOPLE, VERIFIER, check_judge, make_judge
@@ -62,10 +64,11 @@ def main(_: list[str]) -> None:
             raise UserError(f"--{name} is missing: --{name}={example}")
     check_judge(options.judge)
 
-    from launch.arena_answers import Asking, answers, contenders, identity
+    from launch.arena_answers import Asking, answers, contenders, whose
     from launch.arena_prompts import prompts
     from launch.arena_report import ratings_of, report
     from launch.arena_votes import judged, pairs, remarks, votes_of
+    from launch.serve import listen
 
     asking = Asking(inference_flags.sampling(), options.max_tokens, options.seed, options.tools)
     runs = contenders(options.runs)
@@ -77,7 +80,13 @@ def main(_: list[str]) -> None:
     if set_aside.counts:
         print(set_aside.summary(), file=sys.stderr)
     cli.remember_compilations(Path(cli.CACHE))
-    judge = None if options.judge == PEOPLE else make_judge(options.judge)
+    listener = None
+    if options.judge == PEOPLE:
+        need_server()
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+        listener = listen(options.host, options.port)  # a port that is taken is told before the models are loaded
+    else:
+        judge, identity = make_judge(options.judge)
     folder = out / re.sub(r"[^\w.-]+", "-", options.judge)
     with locked(out):
         found = {run.name: answers(run, problems, out, asking) for run in runs}
@@ -87,12 +96,22 @@ def main(_: list[str]) -> None:
         if not every:
             raise UserError("no prompt was answered by two runs: see the answers' faults, and give shorter prompts")
         folder.mkdir(parents=True, exist_ok=True)
-        if judge is None:
-            serve(every, {run.name: identity(run, out) for run in runs}, folder)
+        if listener:
+            serve(every, {run.name: whose(run, out) for run in runs}, folder, listener)
             return
+        begin(folder / "judge.json", {"judge": identity})
         rows = judged(folder / "votes.jsonl", every, judge)
         print(report(ratings_of(votes_of(rows), options.anchor, options.seed), folder, remarks(rows)))
         print(f"wrote {folder}/ratings.json, ratings.png and wins.png")
+
+
+def need_server() -> None:
+    """Raise `UserError` unless the page can be served."""
+    try:
+        import fastapi  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise UserError(f'the page needs the {error.name} package: pip install "trivium[serve]"') from None
 
 
 def unread(found: "Answers") -> list[str]:
@@ -105,21 +124,16 @@ def unread(found: "Answers") -> list[str]:
     ]
 
 
-def serve(every: "list[Pair]", runs: dict[str, dict[str, Any]], folder: Path) -> None:
+def serve(every: "list[Pair]", runs: dict[str, dict[str, Any]], folder: Path, listener: socket.socket) -> None:
     """Let people vote until a signal, then write what they said."""
-    try:
-        import uvicorn
-    except ModuleNotFoundError as error:
-        raise UserError(f'the page needs the {error.name} package: pip install "trivium[serve]"') from None
+    import uvicorn
+
     from launch.arena_page import make_app
     from launch.arena_people import Ballots
     from launch.arena_report import ratings_of, report
     from launch.ranking.record import Record
-    from launch.serve import listen
 
     options = flags.FLAGS
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    listener = listen(options.host, options.port)
     ballots = Ballots(Record(folder / "votes.jsonl"), every, options.seed, runs)
     host, port = listener.getsockname()[:2]
     print(

@@ -108,7 +108,7 @@ def answers(contender: Contender, problems: Sequence[Problem], out: Path, asking
     return do_rows(folder / "answers.jsonl", items, work, batch=BATCH, name=f"{contender.name} answers")
 
 
-def identity(contender: Contender, out: Path) -> Row:
+def whose(contender: Contender, out: Path) -> Row:
     """Whose answers are there under its name: {"run", "step", "quantize"}."""
     settings = json.loads((out / "answers" / contender.name / "settings.json").read_text("utf-8"))
     return {name: settings[name] for name in ("run", "step", "quantize")}

@@ -72,20 +72,27 @@ def check_judge(named: str) -> None:
         )
 
 
-def make_judge(named: str) -> Judge:
-    """The judge of this name, loaded and ready; not of people. Raises `UserError` where it cannot be."""
+def make_judge(named: str) -> tuple[Judge, str]:
+    """The judge of this name, loaded and ready, not of people; and what changes when its verdicts may.
+
+    Raises `UserError` where it cannot be.
+    """
     check_judge(named)
     kind, _, rest = named.partition(":")
     match kind:
         case "rule":
-            return by_score(rule(rest))
+            return by_score(rule(rest)), named
         case "reward":
-            return by_score(reward_model(Path(rest).expanduser()))
+            from launch.reward_models import fingerprint
+
+            folder = Path(rest).expanduser()
+            return by_score(reward_model(folder)), fingerprint(folder)
         case "model":
             from launch.writers import make_writer
 
-            return asked_of(make_writer(rest, temperature=0.0, max_tokens=MAX_TOKENS)[0])
-    return by_score(verified())
+            write, who = make_writer(rest, temperature=0.0, max_tokens=MAX_TOKENS)
+            return asked_of(write), who
+    return by_score(verified()), named
 
 
 def by_score(score: Score) -> Judge:

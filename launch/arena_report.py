@@ -8,8 +8,8 @@ from typing import Any
 
 from data_pipeline.errors import UserError
 from data_pipeline.resumable import write_whole
+from launch.arena_figures import ratings_figure, win_matrix_figure
 from launch.compare_runs import table
-from launch.figures import ratings_figure, win_matrix_figure
 from lm.ratings import Vote, rate, win_matrix
 
 

@@ -4,7 +4,9 @@ import json
 import math
 import re
 import signal
+import threading
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -114,7 +116,7 @@ def test_a_verifier_decides_and_one_that_fails_does_not():
     sum_of = Question("q", (said("user", "2 plus 2?"),), "sum", ("4",), reading="last number")
     good, bad = problem(0, SchoolAnswer(sum_of)), problem(1, Failing())
     matches = [Match(good, "It is 4.", "It is 5."), Match(good, "5", "6"), Match(bad, "a", "b")]
-    assert make_judge("verifier")(matches) == ["left", "tie", None]
+    assert make_judge("verifier")[0](matches) == ["left", "tie", None]
 
 
 class Failing:
@@ -145,7 +147,7 @@ def test_judges_that_there_are_not(named, told):
 
 
 def test_a_rule_that_is_no_function_of_prompt_and_text():
-    judge = make_judge("rule:math:sqrt")
+    judge, _ = make_judge("rule:math:sqrt")
     with pytest.raises(UserError, match="must be a function of a prompt and a text"):
         judge([Match(problem(0), "a", "b")])
 
@@ -167,6 +169,37 @@ def test_a_model_is_asked_in_words_and_fails_one_by_one():
     ]
     assert judge(matches) == ["left", "right", None]
     assert "Prompt 0?" in asked[0]
+
+
+class Endpoint(BaseHTTPRequestHandler):
+    """Prefers the answer that says so, and cannot decide where neither does."""
+
+    def do_POST(self):
+        prompt = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["messages"][0]["content"]
+        places = [prompt.find("good"), prompt.find("bad")]
+        text = "Hard to say." if -1 in places else "A" if places[0] < places[1] else "**B**"
+        message = {"role": "assistant", "content": text}
+        answer = {"id": "1", "object": "chat.completion", "created": 0, "model": "m"}
+        body = json.dumps(answer | {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+def test_a_model_behind_an_address_judges():
+    pytest.importorskip("openai", reason='asking a model over the network needs pip install "trivium[dev]"')
+    with ThreadingHTTPServer(("127.0.0.1", 0), Endpoint) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        judge, who = make_judge(f"model:http://127.0.0.1:{server.server_address[1]}/v1#m")
+        matches = [Match(problem(0), *texts) for texts in (("good", "bad"), ("bad", "good"), ("well", "ill"))]
+        assert judge(matches) == ["left", "right", None]
+        server.shutdown()
+    assert who == "m, temperature 0, at most 256 tokens"
 
 
 def test_a_reward_model_sees_what_it_was_trained_on(tmp_path):
@@ -352,6 +385,9 @@ def test_an_arena_that_was_killed_goes_on_with_the_same_answers(runs, finished):
     assert "assistant answers: 100%" in go(runs, out)
     assert path.read_bytes() == whole  # what was missing is written as it was: its seed is the prompt's
     assert "was begun with other settings: seed (0, now 1)" in go(runs, out, "--seed=1", code=2)
+    (out / "verifier").mkdir(exist_ok=True)
+    (out / "verifier" / "judge.json").write_text('{"judge": "another"}')
+    assert "was begun with other settings: judge" in go(runs, out, judge="verifier", code=2)
 
 
 MISTAKES = [

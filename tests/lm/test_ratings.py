@@ -50,14 +50,14 @@ def slowly(votes: list[Vote], models: list[str], columns: int) -> np.ndarray:
     """The same likelihood climbed step by step, vote by vote; the ridge is left out. Nats, mean 0, then a and b."""
     typical = math.sqrt(sum((v.left_length - v.right_length) ** 2 for v in votes) / len(votes)) or 1.0
     beta = np.zeros(len(models) + columns)
-    for _ in range(6000):
+    for _ in range(2000):
         gradient = np.zeros_like(beta)
         for vote in votes:
             row = np.zeros_like(beta)
             row[models.index(vote.left)], row[models.index(vote.right)] = 1, -1
             row[len(models) :] = [1, (vote.left_length - vote.right_length) / typical][:columns]
             gradient += (POINTS[vote.outcome] - 1 / (1 + math.exp(-row @ beta))) * row
-        beta += 2 * gradient / len(votes)
+        beta += 4 * gradient / len(votes)
     beta[: len(models)] -= beta[: len(models)].mean()
     return beta
 
