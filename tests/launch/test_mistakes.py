@@ -174,11 +174,11 @@ def test_two_processes_cannot_train_in_one_folder(tmp_path):
 
 
 def test_a_full_disk(tmp_path):
-    """On a disk of 6 MB, really full: one line, and the same command goes on once there is room."""
+    """On a disk of 1 MB, really full: one line, and the same command goes on once there is room."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", disk], capture_output=True, text=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True, text=True, check=False
     )
     if mounted.returncode:
         pytest.skip(f"cannot mount a small disk here: {mounted.stderr.strip()}")
