@@ -1,7 +1,7 @@
 """A reward model of a million parameters learns what a rater of jokes likes (map row 24).
 
-python -m launch.train --config=experiments/reward/tiny.py --workdir=runs/reward
-python -m launch.report --workdir=runs/reward
+    python -m launch.train --config=experiments/reward/tiny.py --workdir=runs/reward
+    python -m launch.report --workdir=runs/reward
 
 The assistant of experiments/sft/tiny.py tells 1,000 prompts five jokes each (and 200 more that are held out), and the rater of
 data_pipeline/taste.py puts them in order: so 5,000 responses are all that is known of its taste.

@@ -1,7 +1,7 @@
 """The assistant learns to tell jokes that a reward model likes (map rows 24, 26).
 
-python -m launch.train --config=experiments/rlhf/tiny.py --workdir=runs/rlhf
-python -m launch.report --workdir=runs/rlhf
+    python -m launch.train --config=experiments/rlhf/tiny.py --workdir=runs/rlhf
+    python -m launch.report --workdir=runs/rlhf
 
 It goes on past the best on purpose: nothing stops it, KL is free, and the rater's own taste (`gold`, which training never sees)
 is only measured. The checkpoint with the highest gold is kept. To stop in time: --config.data.kl_budget=6, or
