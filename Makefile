@@ -22,7 +22,7 @@ course: setup
 	$(RUN) -m launch.report --workdir=runs/reward
 	$(RUN) -m launch.train --config=experiments/rlhf/tiny.py --workdir=runs/rlhf --config.start_from=runs/assistant --config.data.taste.models='("runs/reward",)'
 	$(RUN) -m launch.report --workdir=runs/rlhf
-	$(RUN) -m launch.arena --runs=base=runs/course,assistant=runs/assistant,practice=runs/practice,rlhf=runs/rlhf,int8=runs/assistant:int8 --prompts=jokes --judge=rule:data_pipeline.taste:gold --max_tokens=64 --out=runs/arena
+	$(RUN) -m launch.arena --runs=base=runs/course,assistant=runs/assistant,practice=runs/practice,pleasing=runs/rlhf@best,pleasing-on=runs/rlhf,int8=runs/assistant:int8 --prompts=jokes --judge=rule:data_pipeline.taste:gold --max_tokens=64 --out=runs/arena
 
 test: setup
 	$(RUN) -m pytest -n 2 --dist loadfile -rs

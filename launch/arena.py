@@ -5,8 +5,8 @@
     python -m launch.arena --runs=... --prompts=prompts.jsonl --judge=people --out=runs/arena         # a page to vote on
     python -m launch.arena --runs=... --prompts=prompts.jsonl --judge=rule:data_pipeline.taste:gold --out=runs/arena
 
-A run is FOLDER, FOLDER@STEP or FOLDER:int8 (int4), with NAME= before it if it shall have another name. Prompts are described in
-launch/arena_prompts.py, judges in launch/arena_judges.py. Judges by machine see every pair twice, with the answers in either
+A run is FOLDER, FOLDER@STEP, FOLDER@best or FOLDER:int8 (int4), with NAME= before it to call it otherwise. Prompts are described
+in launch/arena_prompts.py, judges in launch/arena_judges.py. Judges by machine see every pair twice, with the answers in either
 order; people see it once each, in an order by chance. Answers are kept in OUT/answers, so that another judge needs no
 model. OUT/JUDGE holds votes.jsonl, ratings.json, ratings.png and wins.png. Killed and started again, it goes on.
 
@@ -35,7 +35,9 @@ if TYPE_CHECKING:  # JAX is imported late
 
 def define_flags() -> None:
     """The flags of this program."""
-    flags.DEFINE_list("runs", [], "[NAME=]FOLDER[@STEP][:int8|int4] of two runs or more.")
+    flags.DEFINE_list(
+        "runs", [], "[NAME=]FOLDER[@STEP|@best][:int8|int4] of two runs or more. best: with the lowest held-out loss."
+    )
     flags.DEFINE_string("prompts", None, "What is asked: school:TOPIC, gym:TASK, countdown, or a file of prompts.")
     flags.DEFINE_integer("count", 100, "So many prompts at most.", lower_bound=1)
     flags.DEFINE_string("judge", None, "verifier, people, rule:MODULE:FUNCTION, reward:RUN or model:ADDRESS#MODEL.")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # JAX is imported late
 
 BATCH = 64  # prompts that are answered at once
 NAME = re.compile(r"[\w.@+-]+")
-RUN = re.compile(r"(?:(?P<name>[^=/]*)=)?(?P<folder>.+?)(?:@(?P<step>\d+))?(?::(?P<quantize>int8|int4))?")
+RUN = re.compile(r"(?:(?P<name>[^=/]*)=)?(?P<folder>.+?)(?:@(?P<step>\d+|best))?(?::(?P<quantize>int8|int4))?")
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Asking:
 
 
 def contenders(runs: Sequence[str]) -> list[Contender]:
-    """What --runs says: [NAME=]FOLDER[@STEP][:int8|int4]. Raises `UserError` for fewer than two, and for one name twice."""
+    """What --runs says: [NAME=]FOLDER[@STEP|@best][:int8|int4]. Raises `UserError` for fewer than two, and for one name twice."""
     found = [_contender(run) for run in runs]
     if len(found) < 2:
         raise UserError(
@@ -69,7 +69,17 @@ def _contender(run: str) -> Contender:
     name = folder.absolute().name + suffix if read["name"] is None else read["name"]
     if not NAME.fullmatch(name):
         raise UserError(f"--runs: {run!r}: {name!r} is no name: use letters, digits and .@+-, as in NAME=FOLDER")
-    return Contender(name, folder, None if step is None else int(step), quantize)
+    return Contender(name, folder, best_step(folder) if step == "best" else int(step) if step else None, quantize)
+
+
+def best_step(folder: Path) -> int:
+    """The step at which a run's held-out loss was the lowest. Raises `UserError` where it was never measured."""
+    from lm.metrics import read_json_lines
+
+    found = [(record["loss"], record["step"]) for record in read_json_lines(folder / "evaluations.jsonl")]
+    if not found:
+        raise UserError(f"--runs: {folder} was never measured on held-out data, so no step is its best: name a step")
+    return int(min(found)[1])
 
 
 def key(problem: Problem) -> str:

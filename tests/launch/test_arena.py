@@ -96,6 +96,16 @@ def test_what_a_model_decided(text, expected):
     assert verdict(text) == expected
 
 
+def test_the_best_step_is_the_one_with_the_lowest_loss(tmp_path):
+    (tmp_path / "evaluations.jsonl").write_text(
+        '{"step": 5, "loss": 1.5}\n{"step": 10, "loss": 1.0}\n{"step": 15, "loss": 1.2}\n'
+    )
+    one, _ = contenders([f"one={tmp_path}@best:int8", "runs/other"])
+    assert (one.name, one.step, one.quantize) == ("one", 10, "int8")
+    with pytest.raises(UserError, match="never measured"):
+        contenders([f"{tmp_path / 'other'}@best", "runs/other"])
+
+
 def test_scores_decide_and_each_answer_is_scored_once():
     seen = []
 
