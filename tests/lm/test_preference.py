@@ -1,5 +1,6 @@
 """Preferences against loops over pairs with gradients derived by hand, toy numbers, and one response at a time."""
 
+import functools
 import itertools
 import math
 from dataclasses import replace
@@ -113,6 +114,11 @@ ranking_lists = st.lists(
 )
 
 
+@functools.cache
+def loss_and_slopes(name: str):
+    return jax.jit(jax.value_and_grad(lambda s, g, r: ranking_loss(s, g, r, CONFIGS[name]), has_aux=True))
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 @given(rows=st.lists(st.lists(ranking_lists, min_size=1, max_size=2), min_size=1, max_size=3))
 def test_loss_and_gradient_equal_loops(name: str, rows: list) -> None:
@@ -120,9 +126,7 @@ def test_loss_and_gradient_equal_loops(name: str, rows: list) -> None:
     s, rankings, ranks = laid_out(rows, 12)
     rows += [[]] * (3 - len(rows))
     s, rankings, ranks = (np.concatenate([x, np.zeros((3 - len(x), 12), x.dtype)]) for x in (s, rankings, ranks))
-    (loss, weight), slopes = jax.jit(jax.value_and_grad(lambda s, g, r: ranking_loss(s, g, r, config), has_aux=True))(
-        s, rankings, ranks
-    )
+    (loss, weight), slopes = loss_and_slopes(name)(s, rankings, ranks)
     expected, by_score, count = slow([ranking for row in rows for ranking in row], config)
     assert weight == count
     np.testing.assert_allclose(loss, expected, rtol=2e-5, atol=1e-6)
@@ -159,6 +163,9 @@ def test_two_responses_are_a_pair_however_it_is_called(scores: tuple[float, floa
     assert one == pytest.approx(other, rel=1e-5, abs=1e-6)
 
 
+LONGEST = 8  # tokens of a prompt with its response
+
+
 def some_rankings(count: int, vocabulary: int = 20, seed: int = 0) -> list[TokenizedRanking]:
     """Rankings of two to four responses of a few tokens."""
     rng = np.random.default_rng(seed)
@@ -184,18 +191,24 @@ def tiny_model() -> Transformer:
     return model
 
 
+@jax.jit
+def hidden_of(model: Transformer, tokens: jax.Array) -> jax.Array:
+    return model.hidden(tokens, jnp.arange(LONGEST)[None], jnp.ones_like(tokens))[0]
+
+
 def naive_scores(
     model: Transformer, ranking: TokenizedRanking, config: PreferenceConfig, reference: list[float]
 ) -> list[float]:
     """Each response by itself, with the softmax written out."""
     found = []
     for tokens, trained, before in zip(ranking.tokens, ranking.trained, reference, strict=True):
-        row = jnp.array(tokens)[None]
-        hidden, _ = model.hidden(row, jnp.arange(row.shape[1])[None], jnp.ones_like(row))
+        padded = np.zeros((1, LONGEST), np.int32)  # what comes after changes nothing: attention looks back
+        padded[0, : len(tokens)] = tokens
+        hidden = np.asarray(hidden_of(model, padded)[0, : len(tokens)], np.float64)
         if config.scores == "head":
-            found.append(float(jnp.dot(hidden[0, -1], model.scalar_head)))
+            found.append(float(hidden[-1] @ np.asarray(model.scalar_head, np.float64)))
         else:
-            logits = np.asarray(hidden[0] @ model.head_matrix, np.float64)
+            logits = hidden @ np.asarray(model.head_matrix, np.float64)
             log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
             own = sum(log_p[t, tokens[t + 1]] for t in range(len(tokens) - 1) if trained[t + 1])
             found.append(config.beta * (own - before) / (trained.sum() if config.per_token else 1))
@@ -213,7 +226,7 @@ def test_packed_rows_score_as_each_response_by_itself(name: str) -> None:
     rng = np.random.default_rng(5)
     batch["reference"] = rng.normal(size=batch["ranks"].shape).astype(np.float32)
     arrays = {key: jnp.array(value) for key, value in batch.items() if key not in ("document_ids", "row")}
-    s = np.asarray(response_scores(model, arrays, config))
+    s = np.asarray(jax.jit(lambda m, a: response_scores(m, a, config))(model, arrays))
     whole = []
     for b, members in enumerate(packed.members):
         at = 0
@@ -234,7 +247,7 @@ def test_packed_rows_score_as_each_response_by_itself(name: str) -> None:
             np.testing.assert_allclose(s[b, at : at + k], expected, rtol=1e-4, atol=1e-5)
             whole.append(list(zip(expected, own.ranks.tolist(), strict=True)))
             at += k
-    loss, metrics = preference(model, arrays, config)
+    loss, metrics = jax.jit(lambda m, a: preference(m, a, config))(model, arrays)
     expected_loss, _, count = slow(whole, config)
     assert loss == pytest.approx(expected_loss, rel=1e-4)
     assert metrics["weight"] == count
@@ -247,15 +260,14 @@ def test_packed_rows_score_as_each_response_by_itself(name: str) -> None:
 def test_neither_order_nor_padding_nor_parts_change_anything(name: str) -> None:
     config, model, rankings = preference_preset(name), tiny_model(), some_rankings(8, seed=1)
 
+    step = jax.jit(jax.value_and_grad(lambda m, a: preference(m, a, config), has_aux=True))
+
     def loss_and_gradient(batches: list[dict]) -> tuple[float, list[np.ndarray]]:
         total, weight, summed = 0.0, 0.0, None
         for batch in batches:
             arrays = {key: jnp.array(value) for key, value in batch.items() if key not in ("document_ids", "row")}
-            arrays["reference"] = -0.1 * arrays["ends"].astype(jnp.float32)  # of a response: its place in the row
             arrays["reference"] = jnp.where(arrays["rankings"] > 0, -2.0 - arrays["ranks"], 0.0)
-            (loss, metrics), grads = jax.value_and_grad(lambda m, a: preference(m, a, config), has_aux=True)(
-                model, arrays
-            )
+            (loss, metrics), grads = step(model, arrays)
             part = [np.asarray(x) * float(metrics["weight"]) for x in jax.tree.leaves(grads)]
             summed = part if summed is None else [a + b for a, b in zip(summed, part, strict=True)]
             total, weight = total + float(loss) * float(metrics["weight"]), weight + float(metrics["weight"])

@@ -174,11 +174,12 @@ def test_rewards_are_those_of_each_sequence_by_itself(eight_devices):
     rng = np.random.default_rng(1)
     sequences = [rng.integers(1, 600, n).tolist() for n in (5, 60, 128, 9, 31, 5, 70)]
     model = reward_model()
+    alone = jax.jit(lambda m, row: m.hidden(row, jnp.arange(128)[None], jnp.ones_like(row))[0])
     expected = []
     for each in sequences:
-        row = jnp.array(each)[None]
-        hidden, _ = model.model.hidden(row, jnp.arange(len(each))[None], jnp.ones_like(row))
-        expected.append((float(hidden[0, -1] @ model.model.scalar_head) - 0.5) / 2.0)
+        row = jnp.array([each + [0] * (128 - len(each))])  # what comes after changes nothing: attention looks back
+        hidden = alone(model.model, row)[0, len(each) - 1]
+        expected.append((float(hidden @ model.model.scalar_head) - 0.5) / 2.0)
     for devices, size in ((jax.devices()[:1], 2), (eight_devices, 8)):
         mesh = make_mesh(MeshConfig(), devices)
         with jax.set_mesh(mesh):
