@@ -41,6 +41,34 @@ class Rows:
         return build_row(self.plan, index, self.records, self.first_document)
 
 
+class Batches:
+    """The rows of a dataset, in its order, in batches: this process's share of each, and how many were handed out.
+
+    `rows` is the part of each batch of `batch_size` rows that this process asks for; None: all. Raises UserError for a part
+    that is no equal share.
+    """
+
+    def __init__(self, dataset: grain.MapDataset, batch_size: int, rows: slice | None) -> None:
+        share, shares, rows_of_share = _share(rows, batch_size)
+        self._batches = iter(dataset.batch(rows_of_share)[share::shares].to_iter_dataset(READ_OPTIONS))
+        self._delivered = 0
+
+    def next(self) -> Batch:
+        """This process's rows of the next batch."""
+        batch = next(self._batches)
+        self._delivered += 1
+        return batch
+
+    def get_state(self) -> dict[str, int]:
+        """Return the position: the number of global batches handed out, whatever was prefetched beyond them."""
+        return {"batches": self._delivered}
+
+    def set_state(self, state: dict[str, int]) -> None:
+        """Continue from a position that `get_state` returned, here or on any other number of processes."""
+        self._delivered = state["batches"]
+        self._batches.set_state({"next_index": self._delivered})
+
+
 class PackedSource:
     """Batches of packed documents or conversations for ever, in a new order every epoch.
 
@@ -70,7 +98,6 @@ class PackedSource:
         _check_mixture(components, names, weights)
         if seed < 0:
             raise UserError(f"seed is {seed}: it must not be negative")
-        share, shares, rows_of_share = _share(rows, batch_size)
         if weights is not None:
             components = [component for component, weight in zip(components, weights, strict=True) if weight > 0]
             names = [name for name, weight in zip(names, weights, strict=True) if weight > 0]
@@ -87,8 +114,7 @@ class PackedSource:
         else:
             shuffled = [source.shuffle(seed=s).repeat(EPOCHS) for source, s in zip(sources, seeds, strict=True)]
             dataset = grain.MapDataset.mix(shuffled, weights)
-        self._batches = iter(dataset.batch(rows_of_share)[share::shares].to_iter_dataset(READ_OPTIONS))
-        self._delivered = 0
+        self._batches = Batches(dataset, batch_size, rows)
 
     @property
     def rows_per_epoch(self) -> int:
@@ -105,18 +131,15 @@ class PackedSource:
 
         `model` is ignored: every source is given a way to the current model, since those of RL write their batches with it.
         """
-        batch = next(self._batches)
-        self._delivered += 1
-        return batch
+        return self._batches.next()
 
     def get_state(self) -> dict[str, int]:
-        """Return the position: the number of global batches handed out, whatever was prefetched beyond them."""
-        return {"batches": self._delivered}
+        """See `Batches.get_state`."""
+        return self._batches.get_state()
 
     def set_state(self, state: dict[str, int]) -> None:
-        """Continue from a position that `get_state` returned, here or on any other number of processes."""
-        self._delivered = state["batches"]
-        self._batches.set_state({"next_index": self._delivered})
+        """See `Batches.set_state`."""
+        self._batches.set_state(state)
 
     def describe(self, batch: Batch) -> list[str]:
         """Return the distinct documents of a batch as "name:id", in order of appearance, to trace a loss spike."""

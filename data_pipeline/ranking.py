@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from data_pipeline.conversation import Turn
 
+ANOTHER = -2  # in a batch, the rank of a response to another prompt, which only KTO looks at
+
 
 @dataclass(frozen=True)
 class Ranking:

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 import grain
 import numpy as np
 
-from data_pipeline.loader import EPOCHS, READ_OPTIONS, Batch
+from data_pipeline.loader import EPOCHS, Batch, Batches
 from data_pipeline.packing import Row, best_fit, empty_row, shuffled
+from data_pipeline.ranking import ANOTHER
 from data_pipeline.rankings import TokenizedRanking
-
-ANOTHER = -2  # the rank of a response to another prompt
 
 
 @dataclass(frozen=True)
@@ -92,27 +91,22 @@ class RankingSource:
         self._packed = packed
         self.reference: np.ndarray | None = None
         dataset = grain.MapDataset.source(packed).shuffle(seed=int(np.random.SeedSequence(seed).generate_state(1)[0]))
-        width = rows.stop - rows.start
-        batches = dataset.repeat(EPOCHS).batch(width)[rows.start // width :: batch_size // width]
-        self._batches = iter(batches.to_iter_dataset(READ_OPTIONS))
-        self._delivered = 0
+        self._batches = Batches(dataset.repeat(EPOCHS), batch_size, rows)
 
     def next(self, model: object = None) -> Batch:  # noqa: ARG002
         """This process's rows of the next batch; see `RankingRows`."""
-        batch = next(self._batches)
-        self._delivered += 1
+        batch = self._batches.next()
         if self.reference is not None:
             batch["reference"] = self.reference[batch["row"]]
         return batch
 
     def get_state(self) -> dict[str, int]:
-        """The number of batches handed out."""
-        return {"batches": self._delivered}
+        """See `Batches.get_state`."""
+        return self._batches.get_state()
 
     def set_state(self, state: dict[str, int]) -> None:
-        """Go to a position that `get_state` gave."""
-        self._delivered = state["batches"]
-        self._batches.set_state({"next_index": self._delivered})
+        """See `Batches.set_state`."""
+        self._batches.set_state(state)
 
     def describe(self, batch: Batch) -> list[str]:
         """The rankings of a batch."""
@@ -121,7 +115,7 @@ class RankingSource:
 
 
 def in_batches(packed: RankingRows, batch_size: int, rows: slice) -> Iterator[Batch]:
-    """Every row once, in order; the last batch is filled up with rows of nothing, whose `row` is the first's."""
+    """Every row once, in order, `batch_size` at a time; the last batch is filled up with rows of nothing."""
     for first in range(0, len(packed), batch_size):
         mine = [packed[i] for i in range(first + rows.start, min(first + rows.stop, len(packed)))]
         empty = {name: np.zeros_like(array) for name, array in packed[0].items()}

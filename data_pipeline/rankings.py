@@ -3,13 +3,14 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
+from data_pipeline.conversation import Turn
 from data_pipeline.errors import UserError
 from data_pipeline.protocol import render
 from data_pipeline.ranking import Ranking, fault
@@ -144,13 +145,15 @@ def _tokenized(
 
 def tokenize(ranking: Ranking, tokenizer: Tokenizer) -> TokenizedRanking:
     """A ranking in tokens. Raises `UserError` for turns that cannot be rendered."""
-    tokens, trained = [], []
-    for response in ranking.responses:
-        rendered = render(tokenizer, (*ranking.prompt, response))
-        begun = rendered.turn_ends[-2]
-        mask = np.array(rendered.trained) & (np.arange(len(rendered.tokens)) >= begun)
-        stop = np.flatnonzero(mask)[-1] + 1  # after the end of the turn
-        tokens.append(np.array(rendered.tokens[:stop], np.int32))
-        trained.append(mask[:stop])
+    both = [answered(tokenizer, ranking.prompt, response) for response in ranking.responses]
     ranks = np.array([-1 if rank is None else rank for rank in ranking.ranks], np.int32)
-    return TokenizedRanking(ranking.id, tokens, trained, ranks)
+    return TokenizedRanking(ranking.id, [tokens for tokens, _ in both], [trained for _, trained in both], ranks)
+
+
+def answered(tokenizer: Tokenizer, prompt: Sequence[Turn], response: Turn) -> tuple[np.ndarray, np.ndarray]:
+    """A prompt and a response to its end of turn, tokens int32 (n,), and what the assistant wrote in the response, bool (n,)."""
+    rendered = render(tokenizer, (*prompt, response))
+    begun = rendered.turn_ends[-2]
+    mask = np.array(rendered.trained) & (np.arange(len(rendered.tokens)) >= begun)
+    stop = np.flatnonzero(mask)[-1] + 1
+    return np.array(rendered.tokens[:stop], np.int32), mask[:stop]

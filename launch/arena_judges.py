@@ -16,13 +16,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_pipeline.conversation import Turn, said
+from data_pipeline.conversation import said
 from data_pipeline.errors import UserError
 from data_pipeline.model_text import Writer
 from data_pipeline.problem import Problem, Response
-from data_pipeline.protocol import render
+from data_pipeline.rankings import answered
 from data_pipeline.resumable import patiently
-from data_pipeline.tokenizer import Tokenizer, find_tokenizer, load_tokenizer
+from data_pipeline.tokenizer import find_tokenizer, load_tokenizer
 from lm.ratings import Outcome
 
 VERIFIER, PEOPLE = "verifier", "people"
@@ -163,19 +163,13 @@ def reward_model(folder: Path) -> Score:
     tokenizer = load_tokenizer(find_tokenizer(folder / "tokenizer"))
 
     def score(answers: Sequence[tuple[Problem, str]]) -> list[float | None]:
-        tokens = [answered(tokenizer, problem.turns, text) for problem, text in answers]
+        tokens = [answered(tokenizer, problem.turns, said("assistant", text))[0].tolist() for problem, text in answers]
         fitting = [each for each in tokens if len(each) <= model.model.config.context_length]
         with jax.set_mesh(mesh):
             found = iter(rewards_of(model, fitting, mesh, REWARDED * mesh.size).tolist())
         return [next(found) if len(each) <= model.model.config.context_length else None for each in tokens]
 
     return score
-
-
-def answered(tokenizer: Tokenizer, turns: Sequence[Turn], text: str) -> list[int]:
-    """A prompt and its answer as a reward model has learnt to see them: to the end of the turn."""
-    rendered = render(tokenizer, (*turns, said("assistant", text)))
-    return rendered.tokens[: max(place for place, trained in enumerate(rendered.trained) if trained) + 1]
 
 
 def asked_of(write: Writer) -> Judge:

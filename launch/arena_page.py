@@ -9,10 +9,11 @@ from fastapi.responses import FileResponse
 
 from launch.arena_people import Ballots
 from launch.arena_report import ratings_of
-from launch.server.app import FILE_TYPES, read
+from launch.server.app import read
 from launch.server.asks import parse
-from launch.server.errors import ApiError, answer_errors
+from launch.server.errors import answer_errors
 from launch.server.messages import Body
+from launch.server.pages import page_file
 
 PAGES = Path(__file__).parent / "voting"
 
@@ -57,17 +58,14 @@ def make_app(ballots: Ballots, anchor: str | None, seed: int) -> FastAPI:
 
     @app.get("/")
     def page() -> FileResponse:
-        return file("index.html")
+        return page_file(PAGES, "index.html")
 
     @app.get("/ratings")
     def ratings_page() -> FileResponse:
-        return file("ratings.html")
+        return page_file(PAGES, "ratings.html")
 
     @app.get("/{name}")
     def file(name: str) -> FileResponse:
-        found = PAGES / name
-        if found.suffix not in FILE_TYPES or not found.is_file():
-            raise ApiError(404, f"there is nothing at /{name[:100]}", code="not_found")
-        return FileResponse(found, media_type=FILE_TYPES[found.suffix], headers={"Cache-Control": "no-cache"})
+        return page_file(PAGES, name)
 
     return app

@@ -11,12 +11,10 @@ or a server that is killed and started again, goes on where it was.
 
 import hashlib
 import json
-import os
 import random
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Literal
 
 from data_pipeline.conversation import said
@@ -24,7 +22,7 @@ from data_pipeline.ranking import Ranking
 from data_pipeline.ranking_rows import write_row
 from launch.arena_answers import key, seed_of
 from launch.arena_votes import Pair
-from launch.ranking.record import Record, Row
+from launch.ranking.record import Record, Row, now
 from launch.ranking.session import rater_name
 from launch.server.errors import ApiError
 from lm.ratings import Outcome, Vote
@@ -76,15 +74,15 @@ class Ballots:
         """Save a vote; the state after it, and "voted": what, and on whom."""
         rater = rater_name(rater)
         with self._lock:
-            now = self._waiting(rater)
-            if now is None or now.id != ballot:
+            waiting = self._waiting(rater)
+            if waiting is None or waiting.id != ballot:
                 raise ApiError(409, "you have been through this pair: here is the next")
-            pair, time = now.pair, _now()
-            row: Row = {"skip": key(pair.problem), "id": now.id, "rater": rater, "time": time}
+            pair, time = waiting.pair, now()
+            row: Row = {"skip": key(pair.problem), "id": waiting.id, "rater": rater, "time": time}
             if outcome != "skip":
                 responses = (said("assistant", pair.left_text), said("assistant", pair.right_text))
                 row = write_row(
-                    Ranking(now.id, pair.problem.turns, responses, RANKS[outcome], rater, time),
+                    Ranking(waiting.id, pair.problem.turns, responses, RANKS[outcome], rater, time),
                     outcome=outcome,
                     left=pair.left,
                     right=pair.right,
@@ -101,7 +99,7 @@ class Ballots:
         with self._lock:
             if next(reversed(self._standing.get(rater, {})), None) != row_id:
                 raise ApiError(409, "that is not the last thing you did: look again")
-            self._append({"undo": row_id, "rater": rater, "time": _now()})
+            self._append({"undo": row_id, "rater": rater, "time": now()})
         return self.state(rater)
 
     def votes(self) -> list[Vote]:
@@ -145,11 +143,7 @@ class Ballots:
         return self._orders[rater]
 
     def _append(self, row: Row) -> None:
-        try:
-            self._record.append(row)
-        except OSError as error:
-            why = os.strerror(error.errno) if error.errno else str(error)
-            raise ApiError(507, f"nothing was saved: {why} ({self._record.path}); make room, then vote again") from None
+        self._record.save(row)
         self._take_in(row)
 
     def _take_in(self, row: Row) -> None:
@@ -158,7 +152,3 @@ class Ballots:
             mine.pop(row["undo"], None)
         elif "id" in row:
             mine[row["id"]] = row
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")

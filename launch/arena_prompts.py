@@ -13,12 +13,12 @@ from data_pipeline.errors import UserError
 from data_pipeline.problem import Problem
 from data_pipeline.problem_rows import read_problems
 from data_pipeline.problems import GYM, SCHOOL, ProblemsConfig, asked, prepare_problems
+from data_pipeline.prompts import read_prompts
 from data_pipeline.school import worked_examples
 from data_pipeline.school.problems import LABELLINGS
 from data_pipeline.school.world import SchoolConfig
 from data_pipeline.set_aside import SetAside
 from data_pipeline.verifiers import NotJudged, SchoolAnswer
-from launch.ranking.prompts import read_prompts
 
 ALONE = ("countdown", "parity", "jokes")
 

@@ -22,10 +22,11 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from data_pipeline.errors import UserError
+from data_pipeline.prompts import read_prompts
 from data_pipeline.ranking_rows import read_rankings
 from data_pipeline.set_aside import SetAside
 from launch import cli
-from launch.ranking.prompts import instructions_beside, read_prompts, write_session
+from launch.ranking.prompts import instructions_beside, write_session
 from launch.serve import listen
 
 if TYPE_CHECKING:  # imported late

@@ -57,7 +57,7 @@ def ceiling(workdir: Path) -> float | None:
 def pleasing_parts(workdir: Path) -> list[str]:
     """The parts of the page of a policy that a reward model rewarded; draws `pleasing.png`."""
     evaluations = read_json_lines(workdir / "evaluations.jsonl")
-    hump_figure(workdir / "pleasing.png", {"": evaluations})
+    hump_figure(workdir / "pleasing.png", evaluations)
     return [
         "<h2>Pleasing</h2>",
         embedded(workdir / "pleasing.png", "reward and gold against the root of KL"),

@@ -7,12 +7,36 @@ import jax
 from jax.sharding import Mesh
 
 from data_pipeline.errors import UserError
-from launch.workdir import model_config, read_config
+from data_pipeline.tokenizer import Tokenizer
+from launch.start_from import find_base, tokenizer_in
+from launch.workdir import lora_config, model_config, read_config
 from lm.checkpoint import restore_merged
-from lm.lora import LoraConfig
+from lm.experiment import Experiment
 from lm.metrics import read_json_lines
+from lm.practice import PracticeConfig
 from lm.rl.rewarding import RewardModel
 from lm.train import abstract_model
+
+
+def find_reward_models(experiment: Experiment, cache: Path) -> dict[str, Path]:
+    """The folders of the reward models that a run practises with, by how the experiment names them; trained if need be.
+
+    Before JAX takes the devices: that training may need them. Raises `UserError` as `find_base` does.
+    """
+    data = experiment.data
+    return {name: find_base(name, cache) for name in data.taste.models} if isinstance(data, PracticeConfig) else {}
+
+
+def check_reads(folder: Path, tokenizer: Tokenizer, context_length: int) -> None:
+    """Raise `UserError` unless the reward model reads what a policy with this tokenizer and context writes."""
+    there = model_config(read_config(folder)["model"]).context_length
+    if tokenizer_in(folder).fingerprint != tokenizer.fingerprint:
+        raise UserError(f"data.taste.models: {folder} has another tokenizer: it must read the policy's tokens")
+    if there < context_length:
+        raise UserError(
+            f"data.taste.models: {folder} has a context of {there} tokens, the policy one of {context_length}: set "
+            f"--config.model.context_length={there}"
+        )
 
 
 def best_evaluation(folder: Path) -> dict[str, float]:
@@ -31,8 +55,9 @@ def best_evaluation(folder: Path) -> dict[str, float]:
 def load_reward_model(folder: Path, mesh: Mesh) -> RewardModel:
     """On the mesh, and normalised by what it says of the held-out responses to its prompts. Raises `UserError` for none."""
     best = best_evaluation(folder)
-    config = model_config(read_config(folder)["model"])
-    model, step = restore_merged(folder / "checkpoints", abstract_model(config, mesh), LoraConfig(), int(best["step"]))
+    values = read_config(folder)
+    abstract = abstract_model(model_config(values["model"]), mesh)
+    model, step = restore_merged(folder / "checkpoints", abstract, lora_config(values), int(best["step"]))
     print(
         f"reward model: {folder} at step {step}, right about {best['pair_accuracy']:.1%} of held-out pairs", flush=True
     )

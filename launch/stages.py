@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from jax.sharding import Mesh
@@ -19,8 +20,8 @@ from data_pipeline.sources import of_school
 from data_pipeline.tokenizer import load_tokenizer
 from data_pipeline.tools.python import python_tool
 from data_pipeline.tools.search import search_tool
-from launch.reward_models import fingerprint, load_reward_model
-from launch.start_from import find_base, make_start, tokenizer_in
+from launch.reward_models import check_reads, fingerprint, load_reward_model
+from launch.start_from import make_start, tokenizer_in
 from launch.workdir import load_model, started
 from lm import processes
 from lm.assistant import Toolbox
@@ -37,8 +38,12 @@ Data = DocumentsConfig | ConversationsConfig | PracticeConfig | RankingsConfig
 Prepared = PreparedDocuments | PreparedConversations | PreparedProblems | PreparedRankings
 
 
-def prepare_data(experiment: Experiment, workdir: Path, base: Path | None, cache: Path) -> Prepared:
+def prepare_data(
+    experiment: Experiment, workdir: Path, base: Path | None, reward_models: Mapping[str, Path], cache: Path
+) -> Prepared:
     """What the run reads, in tokens: by `data.tokenizer`, or by the tokenizer of the run itself or of the one it starts from.
+
+    `base` as for `make_stage`; `reward_models` are folders, by how the experiment names them.
 
     Raises `UserError` when that cannot be read, or the tokenizer has more symbols than the model.
     """
@@ -51,15 +56,14 @@ def prepare_data(experiment: Experiment, workdir: Path, base: Path | None, cache
     known = tokenizer_in(folder) if named and folder else None
     if isinstance(data, PracticeConfig):
         assert known is not None  # practice starts from a run
+        for judge in reward_models.values():
+            check_reads(judge, known, experiment.model.context_length)
         problems = prepare_problems(data.problems, workdir / "problems_set_aside.jsonl")
-        return PreparedProblems(
-            problems, known, {name: fingerprint(find_base(name, cache)) for name in data.taste.models}
-        )
+        return PreparedProblems(problems, known, {name: fingerprint(judge) for name, judge in reward_models.items()})
     if isinstance(data, RankingsConfig):
         tokenizer = load_tokenizer(Path(data.tokenizer).expanduser()) if data.tokenizer else known
         assert tokenizer is not None  # it starts from a run
-        if JOKES in data.sources and not (workdir / "rankings.jsonl").exists():
-            assert base is not None  # or the file would be there
+        if JOKES in data.sources and base:  # anew, until the run has started: it may have been told otherwise since
             processes.first_does(lambda: _rank_jokes(data, experiment.seed, base, workdir))
         return prepare_rankings(data, tokenizer, data.row_length or experiment.model.context_length, workdir)
     if known and find_marks(known) is None:
@@ -75,15 +79,19 @@ def prepare_data(experiment: Experiment, workdir: Path, base: Path | None, cache
 
 
 def make_stage(
-    experiment: Experiment, prepared: Prepared, base: Path | None, mesh: Mesh, workdir: Path, cache: Path
+    experiment: Experiment,
+    prepared: Prepared,
+    base: Path | None,
+    mesh: Mesh,
+    workdir: Path,
+    reward_models: Mapping[str, Path],
 ) -> Stage:
     """The stage of a run in `workdir`; `base` is the folder of the run that a new one starts from."""
     start = make_start(base, experiment, prepared.tokenizer) if base else None
     if isinstance(prepared, PreparedDocuments):
         return pretraining(experiment, prepared, mesh, start)
     if isinstance(prepared, PreparedProblems):
-        assert isinstance(experiment.data, PracticeConfig)
-        models = [load_reward_model(find_base(name, cache), mesh) for name in experiment.data.taste.models]
+        models = [load_reward_model(folder, mesh) for folder in reward_models.values()]
         return practice(experiment, prepared, mesh, start, practice_toolbox(experiment.data), workdir, models)
     if isinstance(prepared, PreparedRankings):
         return preferences(experiment, prepared, mesh, start)

@@ -25,27 +25,18 @@ def accuracy_figure(workdir: Path, ceiling: float | None) -> Path:
     return save(figure, workdir / "pairs.png")
 
 
-def hump_figure(path: Path, runs: dict[str, list[dict[str, Any]]], fits: dict[str, Any] | None = None) -> Path:
-    """Draw reward (the proxy) and gold against sqrt(KL), a colour a run: evaluations with `kl`, `reward` and perhaps `gold`.
-
-    `fits`: of a run's name, a function of sqrt(KL) to draw as a thin line.
-    """
-    plt = pyplot()
-    figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
-    colours = plt.rcParams["axes.prop_cycle"].by_key()["color"]
-    for number, (name, evaluations) in enumerate(runs.items()):
-        distance = [max(r.get("kl", r["step"]), 0.0) ** 0.5 for r in evaluations]
-        colour, of = colours[number % len(colours)], f"{name}: " if name else ""
-        axes.plot(distance, [r["reward"] for r in evaluations], "--", color=colour, label=f"{of}reward model (proxy)")
-        if all("gold" in r for r in evaluations):
-            gold = [r["gold"] for r in evaluations]
-            axes.plot(distance, gold, marker="o", markersize=3, color=colour, label=f"{of}the rater's own taste (gold)")
-            best = int(np.argmax(gold))
-            axes.plot(distance[best], gold[best], marker="*", markersize=14, color=colour)
-        if fits and name in fits:
-            grid = np.linspace(0, max(distance), 100)
-            axes.plot(grid, [fits[name](d) for d in grid], color=colour, linewidth=0.8, alpha=0.6)
-    axes.set(xlabel="square root of KL to the reference (nats a response)", ylabel="score")
+def hump_figure(path: Path, evaluations: list[dict[str, Any]]) -> Path:
+    """Draw reward (the proxy), and gold where it is known, against sqrt(KL), or against the step where KL was not measured."""
+    figure, axes = pyplot().subplots(figsize=(8, 4.5), layout="constrained")
+    measured = all("kl" in r for r in evaluations)
+    at = [max(r["kl"], 0.0) ** 0.5 if measured else r["step"] for r in evaluations]
+    (proxy,) = axes.plot(at, [r["reward"] for r in evaluations], "--", label="reward model (proxy)")
+    if all("gold" in r for r in evaluations):
+        gold = [r["gold"] for r in evaluations]
+        axes.plot(at, gold, marker="o", markersize=3, color=proxy.get_color(), label="the rater's own taste (gold)")
+        best = int(np.argmax(gold))
+        axes.plot(at[best], gold[best], marker="*", markersize=14, color=proxy.get_color())
+    axes.set(xlabel="square root of KL to the reference (nats a response)" if measured else "step", ylabel="score")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
+    axes.legend()
     return save(figure, path)

@@ -69,6 +69,7 @@ def run(experiment: Experiment, workdir: Path) -> int:
     import jax
 
     from launch.figures import loss_figure
+    from launch.reward_models import find_reward_models
     from launch.stages import make_stage, prepare_data
     from launch.start_from import check_base, find_base
     from launch.workdir import keep_data_identity, open_workdir, same_everywhere, started
@@ -85,16 +86,17 @@ def run(experiment: Experiment, workdir: Path) -> int:
     if experiment.start_from and not started(workdir):  # before JAX takes the devices: training it may need them
         base = find_base(experiment.start_from, cache)
         check_base(base, experiment)  # before the data, which may take long
+    judges = find_reward_models(experiment, cache)
     cli.remember_compilations(cache)
     same_everywhere("experiment", dataclasses.asdict(experiment))
     with processes.first_does(lambda: open_workdir(workdir, experiment)) or nullcontext():
         mesh = make_mesh(experiment.mesh)
         check_fits(experiment, mesh)  # before the data, which may take long
-        prepared = prepare_data(experiment, workdir, base, cache)
+        prepared = prepare_data(experiment, workdir, base, judges, cache)
         same_everywhere("data", prepared.fingerprints)
         processes.first_does(lambda: keep_data_identity(workdir, prepared))
         print(f"model: {summary(experiment.model)}", flush=True)
-        stage = make_stage(experiment, prepared, base, mesh, workdir, cache)
+        stage = make_stage(experiment, prepared, base, mesh, workdir, judges)
         try:
             train(experiment, stage, mesh, workdir, flags.FLAGS.dollars_per_hour, profile)
         except jax.errors.JaxRuntimeError as error:

@@ -86,6 +86,10 @@ def check_practice(config: PracticeConfig) -> None:
             "data.cut_off=zero: 0 is no bad reward beside a reward model's; set data.cut_off=scored, and data.reward.broken for "
             "what a rollout that did not end shall cost"
         )
+    if config.taste.models and (config.curriculum.raise_at or config.curriculum.replay):
+        raise UserError(
+            "data.curriculum: it goes by what is right, which reward models cannot say; leave it at its defaults"
+        )
     for name in ("kl_target", "kl_budget"):
         if not getattr(config, name) >= 0:
             raise UserError(f"data.{name}={getattr(config, name)}: must not be negative")

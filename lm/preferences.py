@@ -7,7 +7,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from data_pipeline.ranking_batches import RankingRows, RankingSource, in_batches, pack_rankings
-from data_pipeline.rankings import PreparedRankings, RankingsConfig, TokenizedRanking
+from data_pipeline.rankings import PreparedRankings, RankingsConfig
 from lm import sharding
 from lm.experiment import Experiment
 from lm.model.attention import check_attention
@@ -32,11 +32,12 @@ def preferences(config: Experiment, prepared: PreparedRankings, mesh: Mesh, star
     train = pack_rankings(prepared.train, row_length, config.seed, another=another)
     held_out = pack_rankings(prepared.validation, row_length, 0, another=another)
     source = RankingSource(train, batch_size=config.batch_size, seed=config.seed, rows=rows)
-    judge = Judge(config, objective, held_out, prepared.validation, mesh)
+    size = config.batch_size // config.accumulate  # rows that fit in training fit here
+    judge = Judge(objective, held_out, size, mesh)
 
     def remember_start(model: Transformer) -> None:
-        source.reference = reference_scores(model, train, config, mesh)
-        judge.reference = reference_scores(model, held_out, config, mesh)
+        source.reference = reference_scores(model, train, size, objective.chunk, mesh)
+        judge.reference = reference_scores(model, held_out, size, objective.chunk, mesh)
 
     return Stage(
         source=source,
@@ -49,23 +50,20 @@ def preferences(config: Experiment, prepared: PreparedRankings, mesh: Mesh, star
     )
 
 
-@jax.jit
-def _log_p(model: Transformer, batch: dict[str, jax.Array]) -> jax.Array:
+@partial(jax.jit, static_argnames="chunk")
+def _log_p(model: Transformer, batch: dict[str, jax.Array], chunk: int) -> jax.Array:
     hidden, _ = model.hidden(batch["tokens"], batch["positions"], batch["segment_ids"])
-    log_p, _ = token_log_probs(model, hidden, batch["labels"], 128)
+    log_p, _ = token_log_probs(model, hidden, batch["labels"], chunk)
     return sharding.constrain(by_response(log_p, batch), None, None)
 
 
-def reference_scores(model: Transformer, packed: RankingRows, config: Experiment, mesh: Mesh) -> np.ndarray:
+def reference_scores(model: Transformer, packed: RankingRows, size: int, chunk: int, mesh: Mesh) -> np.ndarray:
     """log p of each response by the reference, nats: float32 (number of rows, R). Once for a run, and not once a step."""
-    found = np.zeros((len(packed), packed.slots), np.float32)
-    size = config.batch_size // config.accumulate
+    found = [np.zeros((0, packed.slots), np.float32)]
     for batch in in_batches(packed, size, sharding.batch_rows(mesh, size)):
         arrays = {name: array for name, array in batch.items() if name not in HOST_ONLY}
-        log_p = np.asarray(_log_p(model, sharding.put_batch(mesh, arrays, size)))
-        first = int(batch["row"][0]) // size * size
-        found[first : first + size] = log_p[: len(found) - first]
-    return found
+        found.append(np.asarray(_log_p(model, sharding.put_batch(mesh, arrays, size), chunk)))
+    return np.concatenate(found)[: len(packed)]
 
 
 class Judge:
@@ -73,14 +71,13 @@ class Judge:
 
     def __init__(
         self,
-        config: Experiment,
         objective: PreferenceConfig,
         packed: RankingRows,
-        rankings: list[TokenizedRanking],
+        size: int,
         mesh: Mesh,
     ) -> None:
-        self._packed, self._rankings, self._mesh = packed, rankings, mesh
-        self._size = config.batch_size // config.accumulate
+        """`size`: rows that are looked at together."""
+        self._packed, self._size, self._mesh = packed, size, mesh
         self.reference: np.ndarray | None = None
 
         @jax.jit
@@ -95,23 +92,21 @@ class Judge:
         """The loss, and what `lm.preference_metrics.measured` says of the scores."""
         scores: list[np.ndarray] = []
         total = weight = 0.0
-        for number, batch in enumerate(
-            in_batches(self._packed, self._size, sharding.batch_rows(self._mesh, self._size))
-        ):
+        for batch in in_batches(self._packed, self._size, sharding.batch_rows(self._mesh, self._size)):
             arrays: HostBatch = {name: array for name, array in batch.items() if name not in HOST_ONLY}
             if self.reference is not None:
                 arrays["reference"] = self.reference[batch["row"]]
             s, loss, count = self._look(model, sharding.put_batch(self._mesh, arrays, self._size))
             total, weight = total + float(loss) * float(count), weight + float(count)
-            rows = len(self._packed.members[number * self._size : (number + 1) * self._size])
-            scores += list(np.asarray(s)[:rows])
-        of_ranking: list[np.ndarray] = [np.zeros(0)] * len(self._rankings)
-        for members, row in zip(self._packed.members, scores, strict=True):
+            scores += list(np.asarray(s))
+        rankings = self._packed.rankings
+        of_ranking: list[np.ndarray] = [np.zeros(0)] * len(rankings)
+        for members, row in zip(self._packed.members, scores, strict=False):  # the last rows are of nothing
             at = 0
             for which in members:
-                count = len(self._rankings[which].tokens)
+                count = len(rankings[which].tokens)
                 of_ranking[which] = row[at : at + count]
                 at += count + self._packed.another
-        lengths = [np.array([mask.sum() for mask in each.trained]) for each in self._rankings]
-        found = measured(of_ranking, [each.ranks for each in self._rankings], lengths)
+        lengths = [np.array([mask.sum() for mask in each.trained]) for each in rankings]
+        found = measured(of_ranking, [each.ranks for each in rankings], lengths)
         return {"loss": total / max(weight, 1.0), **found}

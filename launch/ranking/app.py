@@ -10,10 +10,11 @@ from pydantic import Field
 
 from launch.ranking.record import Row
 from launch.ranking.session import Session
-from launch.server.app import FILE_TYPES, read
+from launch.server.app import read
 from launch.server.asks import parse
-from launch.server.errors import ApiError, answer_errors
+from launch.server.errors import answer_errors
 from launch.server.messages import Body
+from launch.server.pages import page_file
 
 PAGE = Path(__file__).parent
 
@@ -70,13 +71,10 @@ def make_app(session: Session, instructions: str) -> FastAPI:
 
     @app.get("/")
     def page() -> FileResponse:
-        return page_file("index.html")
+        return page_file(PAGE, "index.html")
 
     @app.get("/{name}")
-    def page_file(name: str) -> FileResponse:
-        file = PAGE / name
-        if file.suffix not in FILE_TYPES or not file.is_file():
-            raise ApiError(404, f"there is nothing at /{name[:100]}", code="not_found")
-        return FileResponse(file, media_type=FILE_TYPES[file.suffix], headers={"Cache-Control": "no-cache"})
+    def file(name: str) -> FileResponse:
+        return page_file(PAGE, name)
 
     return app

@@ -6,12 +6,19 @@ import json
 import os
 import stat
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from data_pipeline.errors import UserError
+from launch.server.errors import ApiError
 
 Row = dict[str, Any]
+
+
+def now() -> str:
+    """The time, as rows tell it: ISO 8601, UTC."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 class Record:
@@ -59,6 +66,14 @@ class Record:
             with contextlib.suppress(OSError):
                 os.ftruncate(descriptor, end)
             raise
+
+    def save(self, row: Row) -> None:
+        """`append` for a page: what goes wrong is an `ApiError` that can be shown."""
+        try:
+            self.append(row)
+        except OSError as error:
+            why = os.strerror(error.errno) if error.errno else str(error)
+            raise ApiError(507, f"nothing was saved: {why} ({self.path}); make room, then do it again") from None
 
     def close(self) -> None:
         """Let others have it."""

@@ -8,17 +8,15 @@ Everybody gets the prompts in the same order, so that what several ranked before
 each are shuffled for every rater alone, so that where one stood agrees with nothing.
 """
 
-import os
 import random
 import threading
 import unicodedata
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from data_pipeline.conversation import describe_parts
 from data_pipeline.ranking import Ranking, pairs
-from launch.ranking.record import Record, Row
+from launch.ranking.record import Record, Row, now
 from launch.ranking.rollouts import Rollouts, Task
 from launch.server.errors import ApiError
 
@@ -61,7 +59,7 @@ class Session:
             task = self._task(task_id)
             responses = tuple(rollout.turn for rollout in task.rollouts)
             ranks = ranks_of(order, len(responses))
-            ranking = Ranking(f"{task.id}/{rater}", task.prompt, responses, ranks, rater, _now())
+            ranking = Ranking(f"{task.id}/{rater}", task.prompt, responses, ranks, rater, now())
             if not pairs(ranking):
                 raise ApiError(400, "all responses have the same place: give them an order, or skip the prompt")
             before = self._live.get(rater, {}).get(task.id)
@@ -78,7 +76,7 @@ class Session:
             task = self._task(task_id)
             before = self._live.get(rater, {}).get(task.id)
             if before is None:
-                self._append({"skip": task.id, "id": f"{task.id}/{rater}", "rater": rater, "time": _now()})
+                self._append({"skip": task.id, "id": f"{task.id}/{rater}", "rater": rater, "time": now()})
             elif "skip" not in before:
                 raise ApiError(409, "you have ranked this prompt: undo that first")
         return self.state(rater)
@@ -90,7 +88,7 @@ class Session:
             last = next(reversed(self._live.get(rater, {}).values()), None)
             if last is None or last["id"] != row_id:
                 raise ApiError(409, "that is not the last thing you did: load the page again")
-            self._append({"undo": row_id, "rater": rater, "time": _now()})
+            self._append({"undo": row_id, "rater": rater, "time": now()})
         return self.state(rater, order_of(last["ranks"]) if "ranks" in last else None)
 
     def _task(self, name: str) -> Task:
@@ -100,11 +98,7 @@ class Session:
         return task
 
     def _append(self, row: Row) -> None:
-        try:
-            self._record.append(row)
-        except OSError as error:
-            why = os.strerror(error.errno) if error.errno else str(error)
-            raise ApiError(507, f"nothing was saved: {why} ({self._record.path}); make room, then save again") from None
+        self._record.save(row)
         self._take_in(row)
 
     def _take_in(self, row: Row) -> None:
@@ -159,7 +153,3 @@ def _shown(task: Task, rater: str) -> dict[str, Any]:
         "prompt": [{"role": turn.role, "text": describe_parts(turn.parts)} for turn in task.prompt],
         "responses": [{"index": each, "text": text} for each, text in responses],
     }
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -14,12 +14,12 @@ from launch.server.asks import Chat, Completion, Tokenize, parse
 from launch.server.choices import chat_choices, completion_choices, completion_prompts, conversation_prompt
 from launch.server.errors import ApiError, answer_errors
 from launch.server.generation import Served
+from launch.server.pages import page_file
 from launch.server.respond import respond
 
 LARGEST_BODY = 2 * 2**20  # bytes
 BODY_SECONDS = 30.0  # a client that takes longer to send its body is let go
 PLAYGROUND = Path(__file__).parents[1] / "playground"
-FILE_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
 
 
 def make_app(models: Mapping[str, Served], api_key: str | None = None) -> FastAPI:
@@ -91,14 +91,11 @@ def make_app(models: Mapping[str, Served], api_key: str | None = None) -> FastAP
 
     @app.get("/")
     def playground() -> FileResponse:
-        return playground_file("index.html")
+        return page_file(PLAYGROUND, "index.html")
 
     @app.get("/{name}")
     def playground_file(name: str) -> FileResponse:
-        file = PLAYGROUND / name
-        if file.suffix not in FILE_TYPES or not file.is_file():
-            raise ApiError(404, f"there is nothing at /{name[:100]}", code="not_found")
-        return FileResponse(file, media_type=FILE_TYPES[file.suffix], headers={"Cache-Control": "no-cache"})
+        return page_file(PLAYGROUND, name)
 
     app.include_router(api)
     return app

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from data_pipeline.errors import UserError
+from data_pipeline.ranking import ANOTHER
 from lm.model.transformer import Transformer
 from lm.objectives.log_probs import token_log_probs
 
@@ -23,7 +24,6 @@ Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
 SCORES = ("head", "log_ratio")
 LOSSES = ("bradley_terry", "plackett_luce", "squared", "prospect")
-ANOTHER = -2  # the rank of a response to another prompt, which only "prospect" looks at
 
 
 @dataclass

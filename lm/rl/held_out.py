@@ -1,7 +1,6 @@
 """How well a policy does on problems that it never practises."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from math import comb
 from typing import Any
 
@@ -9,13 +8,13 @@ import numpy as np
 
 from data_pipeline.problem import Problem
 from data_pipeline.tokenizer import Tokenizer
-from data_pipeline.verifying import Verifiers
-from lm.assistant import Toolbox
 from lm.inference.engine import Engine
 from lm.model.transformer import Transformer
 from lm.practice import PracticeConfig
-from lm.rl.rollout import Rollout, Taste, collect
+from lm.rl.rollout import Collected
 
+# `rollout.collect` with everything given but the engine, the tokenizer, the problems, samples, temperature and draw.
+Tries = Callable[..., Collected]
 SHOWN = 15  # rollouts of the one problem that a run's samples show
 
 
@@ -25,26 +24,13 @@ def pass_at(k: int, n: int, right: int) -> float:
 
 
 def make_evaluation(
-    config: PracticeConfig,
-    problems: Sequence[Problem],
-    tokenizer: Tokenizer,
-    verifiers: Verifiers,
-    toolbox: Toolbox | None,
-    seed: int,
+    config: PracticeConfig, problems: Sequence[Problem], tokenizer: Tokenizer, tries: Tries
 ) -> Callable[[Transformer], dict[str, float]]:
     """A function model -> metrics on held-out problems.
 
     `loss` is 1 - `accuracy`, the share solved by the likeliest words; `accuracy_well_formed` the same among answers that ended as
     they should; `pass_at_k` for k up to `passes` at the temperature of practice; and for each kind its `accuracy`.
     """
-    tries = partial(
-        collect,
-        verifiers=verifiers,
-        rewards=config.reward,
-        tokens=config.tokens,
-        toolbox=toolbox,
-        seed=seed,
-    )
 
     def evaluate(model: Transformer) -> dict[str, float]:
         engine = Engine(model, slots=config.slots, symbols=tokenizer.vocab_size, steady=True)
@@ -76,41 +62,26 @@ def make_evaluation(
 
 
 def make_samples(
-    config: PracticeConfig,
-    problem: Problem,
-    tokenizer: Tokenizer,
-    verifiers: Verifiers,
-    toolbox: Toolbox | None,
-    seed: int,
-    taste: Taste | None = None,
+    config: PracticeConfig, problem: Problem, tokenizer: Tokenizer, tries: Tries, *, by_taste: bool
 ) -> Callable[[Transformer], list[dict[str, Any]]]:
     """A function model -> `SHOWN` rollouts of one held-out problem, with whether each reached the answer, or how it pleased."""
 
     def sample(model: Transformer) -> list[dict[str, Any]]:
         engine = Engine(model, slots=SHOWN, symbols=tokenizer.vocab_size, steady=True)
-        found = collect(
-            engine,
-            tokenizer,
-            [problem],
-            verifiers,
-            config.reward,
-            samples=SHOWN,
-            tokens=config.tokens,
-            temperature=config.temperature,
-            toolbox=toolbox,
-            seed=seed,
-            draw="shown",
-            taste=taste,
-        )
+        found = tries(
+            engine, tokenizer, [problem], samples=SHOWN, temperature=config.temperature, draw="shown"
+        ).rollouts
         asked = problem.turns[-1].text
-        rewards = [{"reward": each.reward} if taste else {} for each in found.rollouts]
         return [
-            {"prompt": asked, "text": each.text, **_verdict(each), **reward}
-            for each, reward in zip(found.rollouts, rewards, strict=True)
+            {
+                "prompt": asked,
+                "text": each.text,
+                "score": each.score,
+                "reason": each.reason,
+                "length": each.length,
+                **({"reward": each.reward} if by_taste else {}),
+            }
+            for each in found
         ]
 
     return sample
-
-
-def _verdict(rollout: Rollout) -> dict[str, Any]:
-    return {"score": rollout.score, "reason": rollout.reason, "length": rollout.length}

@@ -7,22 +7,18 @@ import numpy as np
 from data_pipeline.problem import Problem
 from data_pipeline.tokenizer import Tokenizer
 from data_pipeline.verifiers import NotJudged
-from data_pipeline.verifying import Verifiers
-from lm.assistant import Toolbox
 from lm.inference.engine import Engine
 from lm.model.transformer import Transformer
 from lm.practice import PracticeConfig
-from lm.rl.rollout import Rollout, Taste, collect, variety
+from lm.rl.held_out import Tries
+from lm.rl.rollout import Rollout, variety
 
 
 def make_taste_evaluation(
     config: PracticeConfig,
     problems: Sequence[Problem],
     tokenizer: Tokenizer,
-    verifiers: Verifiers,
-    toolbox: Toolbox | None,
-    seed: int,
-    taste: Taste,
+    tries: Tries,
     kl: Callable[[Sequence[Rollout]], float] | None,
 ) -> Callable[[Transformer], dict[str, float]]:
     """A function model -> metrics of `passes` responses to each held-out prompt, at the temperature of practice.
@@ -34,19 +30,8 @@ def make_taste_evaluation(
 
     def evaluate(model: Transformer) -> dict[str, float]:
         engine = Engine(model, slots=config.slots, symbols=tokenizer.vocab_size, steady=True)
-        rollouts = collect(
-            engine,
-            tokenizer,
-            problems,
-            verifiers,
-            config.reward,
-            samples=config.passes,
-            tokens=config.tokens,
-            temperature=config.temperature,
-            toolbox=toolbox,
-            seed=seed,
-            draw="pleasing",
-            taste=taste,
+        rollouts = tries(
+            engine, tokenizer, problems, samples=config.passes, temperature=config.temperature, draw="pleasing"
         ).rollouts
         gold = float(np.mean([each.score for each in rollouts]))
         reward = float(np.mean([each.reward for each in rollouts]))

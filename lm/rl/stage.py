@@ -22,6 +22,7 @@ from lm.practice import PracticeConfig
 from lm.rl.held_out import make_evaluation, make_samples
 from lm.rl.pleasing import make_taste_evaluation
 from lm.rl.rewarding import RewardModel, make_taste
+from lm.rl.rollout import collect
 from lm.rl.source import RolloutSource
 from lm.stage import Stage, Start
 
@@ -82,16 +83,26 @@ def practice(
         log=workdir / "rollouts.jsonl",
         taste=taste,
     )
-    evaluate = make_evaluation(data, held_out, tokenizer, verifiers, toolbox, config.seed)
+    tries = partial(
+        collect,
+        verifiers=verifiers,
+        rewards=data.reward,
+        tokens=data.tokens,
+        toolbox=toolbox,
+        seed=config.seed,
+        taste=taste,
+    )
     if taste:
         kl = source.kl_of if data.reference else None
-        evaluate = make_taste_evaluation(data, held_out, tokenizer, verifiers, toolbox, config.seed, taste, kl)
+        evaluate = make_taste_evaluation(data, held_out, tokenizer, tries, kl)
+    else:
+        evaluate = make_evaluation(data, held_out, tokenizer, tries)
     return Stage(
         source=source,
         objective=partial(policy_gradient, config=objective),
         host_only=HOST_ONLY,
         evaluate=evaluate,
-        sample=make_samples(data, held_out[0], tokenizer, verifiers, toolbox, config.seed, taste),
+        sample=make_samples(data, held_out[0], tokenizer, tries, by_taste=taste is not None),
         start=start,
         looks_first=True,
         remember_start=source.remember_start if data.reference else None,

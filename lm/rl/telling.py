@@ -13,7 +13,6 @@ from data_pipeline.school import jokes
 from data_pipeline.school.world import SchoolConfig
 from data_pipeline.taste import ceiling, gold, rank
 from data_pipeline.tokenizer import Tokenizer
-from lm import processes
 from lm.assistant import replies, request
 from lm.inference.engine import Engine
 from lm.inference.sampling import Sampling
@@ -34,8 +33,7 @@ def tell_jokes(
     asked += [(words, True) for words, _, _ in jokes.prompts(school, held_out=True)][: config.held_out]
     engine = Engine(model, slots=AT_ONCE, symbols=tokenizer.vocab_size, steady=True)
     rows: list[dict[str, Any]] = []
-    shown = tqdm(range(0, len(asked), AT_ONCE), "telling jokes", delay=2, leave=False, disable=not processes.is_first())
-    for first in shown:
+    for first in tqdm(range(0, len(asked), AT_ONCE), "telling jokes", delay=2, leave=False):
         part = asked[first : first + AT_ONCE]
         told = replies(
             engine,

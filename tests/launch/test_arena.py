@@ -17,13 +17,14 @@ from serving import save_run, tokenizer, wait_for
 from data_pipeline.conversation import said
 from data_pipeline.errors import UserError
 from data_pipeline.problem import Problem, Verdict
+from data_pipeline.protocol import end_of_turn, render
 from data_pipeline.ranking import Ranking
-from data_pipeline.rankings import tokenize
+from data_pipeline.rankings import answered, tokenize
 from data_pipeline.school.questions import Question
 from data_pipeline.set_aside import SetAside
 from data_pipeline.verifiers import NotJudged, SchoolAnswer
 from launch.arena_answers import contenders, key
-from launch.arena_judges import Match, answered, asked_of, by_score, make_judge, verdict
+from launch.arena_judges import Match, asked_of, by_score, make_judge, verdict
 from launch.arena_prompts import prompts
 from launch.arena_report import ratings_of
 from launch.arena_votes import judged, pairs, remarks, votes_of
@@ -216,8 +217,11 @@ def test_a_reward_model_sees_what_it_was_trained_on(tmp_path):
     words = tokenizer(tmp_path)
     turns, text = (said("user", "Tell me."), said("assistant", "No."), said("user", "Do!")), "A pelican."
     ranking = Ranking("r", turns, (said("assistant", text), said("assistant", "")), (0, 1))
-    assert answered(words, turns, text) == tokenize(ranking, words).tokens[0].tolist()
-    assert answered(words, turns, "") == tokenize(ranking, words).tokens[1].tolist()
+    for given, trained_on in zip((text, ""), tokenize(ranking, words).tokens, strict=True):
+        whole = render(words, (*turns, said("assistant", given)))
+        seen = answered(words, turns, said("assistant", given))[0].tolist()
+        assert seen == trained_on.tolist() == whole.tokens[: whole.turn_ends[-1]]
+        assert seen[-1] == end_of_turn(words)
 
 
 def test_a_reward_model_judges(tmp_path, monkeypatch):
@@ -240,7 +244,7 @@ def test_a_reward_model_judges(tmp_path, monkeypatch):
     texts = ["One answer.", "Another one, longer.", "x " * 400]
     found = score([(problem(0), text) for text in texts])
     assert found[2] is None
-    rows = [answered(words, problem(0).turns, text) for text in texts[:2]]
+    rows = [answered(words, problem(0).turns, said("assistant", text))[0].tolist() for text in texts[:2]]
     tokens = jnp.array([row + [0] * (64 - len(row)) for row in rows])  # what follows changes nothing before it
     hidden, _ = jax.jit(type(model).hidden)(model, tokens, jnp.tile(jnp.arange(64), (2, 1)), jnp.ones_like(tokens))
     expected = [float(model.scalars(hidden)[i, len(row) - 1]) for i, row in enumerate(rows)]

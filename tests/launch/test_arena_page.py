@@ -13,6 +13,7 @@ from http.client import HTTPException
 import pytest
 import test_playground
 from arena_server import NASTY, RUNS, played_pairs, serving
+from pages import opened
 from programs import ROOT
 from rank_server import ask
 from serving import wait_for
@@ -193,22 +194,6 @@ def test_wrong_requests(out, path, body, status, told):
         found, answer = ask(url + path, body)
     assert found == status
     assert told in answer["error"]["message"]
-
-
-@contextlib.contextmanager
-def opened(browser, url, query="", **context):
-    """The page, open; whatever it asks of another origin, or fails at in silence, fails the test."""
-    context = browser.new_context(**{"viewport": {"width": 1200, "height": 800}} | context)
-    context.set_default_timeout(8000)
-    page = context.new_page()
-    asked, failed = [], []
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("pageerror", lambda error: failed.append(str(error)))
-    page.goto(f"{url}/{query}")
-    yield page
-    context.close()
-    assert [each for each in asked if not each.startswith((url, "data:"))] == []
-    assert failed == []
 
 
 def count(page, text):

@@ -4,6 +4,7 @@ import shutil
 
 import fake_server
 import pytest
+from pages import opened
 
 sync_api = pytest.importorskip(
     "playwright.sync_api", reason='the browser is driven by playwright: pip install "trivium[dev]"'
@@ -38,20 +39,11 @@ def server():
 
 @pytest.fixture
 def page(browser, server):
-    """The page, open; whatever it asks of another origin, or fails at in silence, fails the test."""
-    context = browser.new_context(viewport={"width": 1200, "height": 800})
-    context.set_default_timeout(8000)
-    page = context.new_page()
-    origin = f"http://127.0.0.1:{server.server_address[1]}"
-    asked, failed = [], []
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("pageerror", lambda error: failed.append(str(error)))
-    page.goto(origin)
-    expect(page.locator("#model option")).to_have_count(len(fake_server.MODELS))
-    yield page
-    context.close()
-    assert [url for url in asked if not url.startswith((origin, "data:"))] == []
-    assert failed == []
+    with opened(
+        browser, f"http://127.0.0.1:{server.server_address[1]}", viewport={"width": 1200, "height": 800}
+    ) as page:
+        expect(page.locator("#model option")).to_have_count(len(fake_server.MODELS))
+        yield page
 
 
 def send(page, text: str, model: str = "echo") -> None:

@@ -1,11 +1,11 @@
 """The ranking page in a real browser: by keys alone, by dragging, by touch; several people; mistakes and lost servers."""
 
-import contextlib
 import json
 import threading
 
 import pytest
 import test_playground
+from pages import opened
 from rank_server import ask, played_sampler, prompts, serving
 from serving import wait_for
 from test_playground import contrast, expect
@@ -29,22 +29,6 @@ def server(out):
     with serving(out, prompts(3)) as url:
         wait_for(lambda: ask(f"{url}/api/state?rater=x")[1]["task"])
         yield url
-
-
-@contextlib.contextmanager
-def opened(browser, url, query="", **context):
-    """The page, open; whatever it asks of another origin, or fails at in silence, fails the test."""
-    context = browser.new_context(**{"viewport": {"width": 1200, "height": 900}, "reduced_motion": "reduce"} | context)
-    context.set_default_timeout(8000)
-    page = context.new_page()
-    asked, failed = [], []
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("pageerror", lambda error: failed.append(str(error)))
-    page.goto(f"{url}/{query}")
-    yield page
-    context.close()
-    assert [each for each in asked if not each.startswith((url, "data:"))] == []
-    assert failed == []
 
 
 @pytest.fixture

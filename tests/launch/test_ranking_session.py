@@ -18,9 +18,10 @@ from serving import wait_for
 
 from data_pipeline.conversation import said
 from data_pipeline.errors import UserError
+from data_pipeline.prompts import read_prompts
 from data_pipeline.ranking_rows import read_rankings
 from data_pipeline.set_aside import SetAside
-from launch.ranking.prompts import KINDS, SUBJECTS, instructions_beside, read_prompts, write_session
+from launch.ranking.prompts import KINDS, SUBJECTS, instructions_beside, write_session
 from launch.ranking.record import Record
 from launch.ranking.rollouts import AHEAD, Rollouts
 from launch.ranking.session import order_of, ranks_of, shuffled

@@ -1,21 +1,27 @@
 """A small policy and problems whose rewards differ from try to try, for the tests of reinforcement learning."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 import jax
+import pytest
+from jax.sharding import Mesh
 from scripted import a_tokenizer
 from tiny_models import build
 
 from data_pipeline.conversation import said
 from data_pipeline.problem import Problem, Response, Verdict
 from data_pipeline.verifying import Verifiers
+from lm.experiment import Experiment
 from lm.model.config import ModelConfig
 from lm.objectives.policy_gradient import PolicyGradientConfig
 from lm.practice import PracticeConfig
 from lm.rl.source import RolloutSource
 from lm.sharding import MeshConfig, make_mesh
+from lm.stage import Stage
+from lm.train import train
 
 MODEL = ModelConfig(
     vocab_size=600, context_length=128, layers=1, width=32, heads=2, kv_heads=2, mlp_width=48, tied_head=False
@@ -64,6 +70,23 @@ def source_of(
         values.pop("mesh", make_mesh(MeshConfig(), jax.devices()[:1])),
         **values,
     )
+
+
+def train_until(dies: Callable[[], bool] | None, config: Experiment, stage: Stage, mesh: Mesh, folder: Path) -> None:
+    """Train to the end, or until `dies` says that the source dies instead of handing out the next batch."""
+    if dies is None:
+        train(config, stage, mesh, folder)
+        return
+    handed_out = stage.source.next
+
+    def dying(model):
+        if dies():
+            raise KeyboardInterrupt
+        return handed_out(model)
+
+    stage.source.next = dying
+    with pytest.raises(KeyboardInterrupt):
+        train(config, stage, mesh, folder)
 
 
 def policies(count: int, config: ModelConfig = MODEL) -> list:

@@ -7,7 +7,7 @@ from typing import ClassVar
 import jax
 import numpy as np
 import pytest
-from rl_world import MODEL, Length, Never, problems
+from rl_world import MODEL, Length, Never, problems, train_until
 from scripted import a_tokenizer
 
 from data_pipeline.conversation import said
@@ -20,7 +20,6 @@ from lm.optimizer import OptimizerConfig
 from lm.practice import PracticeConfig
 from lm.rl.stage import PreparedProblems, fitting, practice
 from lm.sharding import MeshConfig, make_mesh
-from lm.train import train
 
 LENGTH = Length()
 PRACTICE = PracticeConfig(prompts=2, samples=2, tokens=10, slots=16, passes=2, cut_off="scored")
@@ -54,20 +53,7 @@ def run(config, ours, folder, devices=None, verifier=LENGTH, killed_at=0):
     mesh = make_mesh(config.mesh, devices or jax.devices()[:1])
     folder.mkdir(exist_ok=True)
     stage = practice(config, PreparedProblems(sets, ours), mesh, None, None, folder)
-    if killed_at:
-        handed_out = stage.source.next
-
-        def dying(model):
-            if stage.source._step + 1 == killed_at:
-                raise KeyboardInterrupt
-            return handed_out(model)
-
-        stage.source.next = dying
-    if killed_at:
-        with pytest.raises(KeyboardInterrupt):
-            train(config, stage, mesh, folder)
-    else:
-        train(config, stage, mesh, folder)
+    train_until((lambda: stage.source._step + 1 == killed_at) if killed_at else None, config, stage, mesh, folder)
     return lines(folder, "metrics"), lines(folder, "evaluations"), lines(folder, "rollouts")
 
 

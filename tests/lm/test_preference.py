@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_pipeline.errors import UserError
+from data_pipeline.ranking import ANOTHER
 from data_pipeline.ranking_batches import in_batches, pack_rankings
 from data_pipeline.rankings import TokenizedRanking
 from lm.model.config import ModelConfig
 from lm.model.transformer import Transformer
 from lm.objectives.preference import (
-    ANOTHER,
     PRESETS,
     PreferenceConfig,
     check_preference,

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from rl_world import MODEL, problems
+from rl_world import MODEL, problems, train_until
 from scripted import a_tokenizer
 from test_practice import PRACTICE, experiment, lines
 from tiny_models import build
@@ -20,14 +20,13 @@ from data_pipeline.verifiers import JokeRater
 from lm.experiment import CheckpointConfig, EvaluateConfig, check_experiment
 from lm.objectives.policy_gradient import PolicyGradientConfig
 from lm.objectives.preference import preference_preset
-from lm.practice import PracticeConfig, RewardModelConfig, check_practice
+from lm.practice import CurriculumConfig, PracticeConfig, RewardModelConfig, check_practice
 from lm.preference_metrics import measured
 from lm.preferences import preferences
 from lm.rl.rewarding import RewardModel, combined, make_taste, rewards_of
 from lm.rl.source import controlled
 from lm.rl.stage import PreparedProblems, practice
 from lm.sharding import MeshConfig, make_mesh
-from lm.train import train
 
 WORDS = ["red", "green", "blue", "grey", "pink", "gold"]
 
@@ -66,20 +65,8 @@ def run(name, ours, folder, *, devices=None, mesh=MeshConfig(), killed_at=0, **c
     on = make_mesh(config.mesh, devices or jax.devices()[:1])
     folder.mkdir(exist_ok=True)
     stage = preferences(config, prepared, on, None)
-    if killed_at:
-        handed_out, stage.source.count = stage.source.next, 0
-
-        def dying(model):
-            stage.source.count += 1
-            if stage.source._delivered + 1 == killed_at:
-                raise KeyboardInterrupt
-            return handed_out(model)
-
-        stage.source.next = dying
-        with pytest.raises(KeyboardInterrupt):
-            train(config, stage, on, folder)
-    else:
-        train(config, stage, on, folder)
+    dies = (lambda: stage.source.get_state()["batches"] + 1 == killed_at) if killed_at else None
+    train_until(dies, config, stage, on, folder)
     return lines(folder, "metrics"), lines(folder, "evaluations")
 
 
@@ -207,19 +194,7 @@ def rlhf(ours, folder, *, killed_at=0, devices=None, **changes):
     mesh = make_mesh(config.mesh, devices or jax.devices()[:1])
     folder.mkdir(exist_ok=True)
     stage = practice(config, PreparedProblems(sets, ours), mesh, None, None, folder, [reward_model()])
-    handed_out = stage.source.next
-
-    def dying(model):
-        if stage.source._step + 1 == killed_at:
-            raise KeyboardInterrupt
-        return handed_out(model)
-
-    stage.source.next = dying
-    if killed_at:
-        with pytest.raises(KeyboardInterrupt):
-            train(config, stage, mesh, folder)
-    else:
-        train(config, stage, mesh, folder)
+    train_until((lambda: stage.source._step + 1 == killed_at) if killed_at else None, config, stage, mesh, folder)
     return lines(folder, "metrics"), lines(folder, "evaluations")
 
 
@@ -256,6 +231,14 @@ def test_what_kl_costs_follows_its_target():
     [
         ({"data": PracticeConfig(taste=RewardModelConfig(models=("a",)))}, "cut_off=zero"),
         ({"data": PracticeConfig(taste=RewardModelConfig(doubt=-1.0))}, "data.taste.doubt"),
+        (
+            {
+                "data": PracticeConfig(
+                    taste=RewardModelConfig(models=("a",)), cut_off="scored", curriculum=CurriculumConfig(0.5)
+                )
+            },
+            "data.curriculum",
+        ),
         ({"data": PracticeConfig(kl_budget=1.0, reference=False)}, "data.kl_budget"),
         ({"data": PracticeConfig(kl_target=1.0)}, "data.kl_target"),
         ({"data": RankingsConfig()}, "PreferenceConfig"),

@@ -1,0 +1,134 @@
+"""The chain of taste as a user runs it: an assistant tells jokes, a reward model learns the rater, the assistant pleases it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from programs import run
+
+from lm.metrics import read_json_lines
+
+MODEL = (
+    "--config.model.vocab_size=512",
+    "--config.model.layers=1",
+    "--config.model.width=32",
+    "--config.model.heads=2",
+    "--config.model.kv_heads=2",
+    "--config.model.mlp_width=64",
+)
+SCHOOL = ("--config.data.school.people=20", "--config.data.school.arithmetic_documents=50")
+QUICK = ("--config.batch_size=4", "--config.optimizer.warmup_steps=1", "--config.evaluate.every=0")
+JOKES = (
+    "--config.data.jokes.prompts=12",
+    "--config.data.jokes.held_out=4",
+    "--config.data.jokes.samples=3",
+    "--config.data.jokes.tokens=12",
+)
+
+
+def train(folder: Path, name: str, experiment: str, *arguments: str, code: int = 0) -> str:
+    given = (f"--config=experiments/{experiment}", f"--workdir={folder / name}", *MODEL, *QUICK, *arguments)
+    found, output = run("launch.train", *given, log=folder / "log")
+    assert found == code, output
+    assert "Traceback" not in output
+    return output
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """With an assistant, and two reward models that learnt from its jokes."""
+    folder = tmp_path_factory.mktemp("taste")
+    base = ("--config.steps=2", "--config.sample.prompts=()", *SCHOOL)
+    train(folder, "base", "pretrain/tiny.py", *base)
+    start = (*base, f"--config.start_from={folder / 'base'}", "--config.questions.topics=()")
+    train(folder, "assistant", "sft/tiny.py", *start)
+    for name, loss in (("reward", "bradley_terry"), ("another", "plackett_luce")):
+        train(folder, name, f"reward/tiny.py:{loss}", *reward_arguments(folder))
+    return folder
+
+
+def reward_arguments(folder: Path) -> tuple[str, ...]:
+    return ("--config.steps=3", f"--config.start_from={folder / 'assistant'}", *JOKES)
+
+
+def rlhf(folder: Path, models: tuple[str, ...], name: str, *more: str, code: int = 0) -> str:
+    arguments = (
+        f"--config.start_from={folder / 'assistant'}",
+        f"--config.data.taste.models={tuple(str(folder / model) for model in models)!r}",
+        "--config.steps=2",
+        "--config.data.prompts=4",
+        "--config.data.tokens=12",
+        "--config.data.problems.held_out=4",
+    )
+    return train(folder, name, "rlhf/tiny.py", *arguments, *more, code=code)
+
+
+def test_a_reward_model_learns_from_rankings_that_are_kept(folder):
+    rows = read_json_lines(folder / "reward" / "rankings.jsonl")
+    assert len(rows) == 16
+    assert sum(row["held_out"] for row in rows) == 4
+    assert all(sorted(row["ranks"]) == list(range(len(row["responses"]))) for row in rows)
+    assert (folder / "another" / "rankings.jsonl").read_bytes() == (folder / "reward" / "rankings.jsonl").read_bytes()
+    (last,) = read_json_lines(folder / "reward" / "evaluations.jsonl")
+    assert last["score_std"] > 0
+    assert "pair_accuracy" in last
+    code, output = run("launch.report", f"--workdir={folder / 'reward'}", log=folder / "log")
+    assert code == 0, output
+    assert "the rater's own taste" in (folder / "reward" / "report.html").read_text()
+
+
+def test_the_assistant_pleases_two_reward_models_and_goes_on(folder):
+    output = rlhf(folder, ("reward", "another"), "pleasing")
+    assert output.count("reward model: ") == 2
+    before = (folder / "pleasing" / "metrics.jsonl").read_bytes()
+    steps = read_json_lines(folder / "pleasing" / "metrics.jsonl")
+    assert [step["step"] for step in steps] == [1, 2]
+    assert steps[0]["doubt"] > 0
+    assert steps[0]["kl"] == pytest.approx(0, abs=1e-3)
+    evaluations = read_json_lines(folder / "pleasing" / "evaluations.jsonl")
+    assert [each["loss"] for each in evaluations] == [-each["gold"] for each in evaluations]
+    assert "resuming after step 2 of 2" in rlhf(folder, ("reward", "another"), "pleasing")
+    assert (folder / "pleasing" / "metrics.jsonl").read_bytes() == before
+    code, output = run("launch.report", f"--workdir={folder / 'pleasing'}", log=folder / "log")
+    assert code == 0, output
+    assert "Pleasing" in (folder / "pleasing" / "report.html").read_text()
+
+
+def test_the_assistant_learns_without_a_reward_model(folder):
+    train(folder, "dpo", "rlhf/dpo.py:kto", *reward_arguments(folder))
+    steps = read_json_lines(folder / "dpo" / "metrics.jsonl")
+    assert len(steps) == 3
+    assert steps[0]["pair_margin"] == pytest.approx(0, abs=1e-4)  # it is its own reference
+
+
+def test_mistakes_are_told_in_a_line(folder):
+    def refused(*models: str) -> str:
+        output = rlhf(folder, models, "refused", code=2)
+        (line,) = (line for line in output.splitlines() if line.startswith("error: "))
+        return line
+
+    assert "holds no run" in refused("nowhere")
+    assert "holds no reward model" in refused("assistant")
+    shutil.copytree(folder / "reward", folder / "shorter", dirs_exist_ok=True)
+    config = json.loads((folder / "shorter" / "config.json").read_text())
+    config["model"]["context_length"] = 64
+    (folder / "shorter" / "config.json").write_text(json.dumps(config))
+    assert "has a context of 64 tokens, the policy one of 256" in refused("shorter")
+    shutil.copytree(folder / "reward", folder / "foreign", dirs_exist_ok=True)
+    shutil.rmtree(folder / "foreign" / "tokenizer")
+    another_school = (SCHOOL[1], "--config.data.school.people=25")
+    train(folder, "other-words", "pretrain/tiny.py", "--config.steps=1", "--config.sample.prompts=()", *another_school)
+    shutil.copytree(folder / "other-words" / "tokenizer", folder / "foreign" / "tokenizer")
+    assert "has another tokenizer" in refused("foreign")
+
+
+def test_a_reward_model_that_changed_ends_the_run(folder):
+    rlhf(folder, ("reward",), "going-on", "--config.steps=1")
+    shutil.copytree(folder / "reward", folder / "before", dirs_exist_ok=True)
+    lines = read_json_lines(folder / "reward" / "evaluations.jsonl")
+    lines[-1]["score_mean"] += 1.0
+    (folder / "reward" / "evaluations.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    output = rlhf(folder, ("reward",), "going-on", "--config.steps=1", code=2)
+    assert "the reward model" in output
+    assert "changed since the run" in output
