@@ -6,9 +6,9 @@
 The assistant of experiments/sft/tiny.py tells 1,000 prompts five jokes each (and 200 more that are held out), and the rater of
 data_pipeline/taste.py puts them in order: so 5,000 responses are all that is known of its taste.
 
-Measured, one seed: of held-out pairs 80% are ordered as the rater ordered them (70% of neighbours in a ranking, 87% of the
-others; 85% where the better one is the shorter, 73% where it is the longer). The rater's own taste, without its moods, is right
-about 84.5% of the same pairs: no model does better, and this one is 4.5 points below.
+Measured, one seed, a minute on two CPU cores: of held-out pairs 80% are ordered as the rater ordered them (70% of neighbours
+in a ranking, 87% of the others; 85% where the better one is the shorter, 73% where it is the longer). The rater's own taste,
+without its moods, is right about 84.5% of the same pairs: no model does better, and this one is 4.5 points below.
 """
 
 from data_pipeline.errors import UserError

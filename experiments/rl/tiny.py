@@ -17,6 +17,9 @@ assistant, means [95% intervals]; two minutes each on two CPU cores (four where 
     calls Python, greedy             4%             100%          100%
     ends by itself, well formed      100%           100%          100%
 
+From an assistant with the jokes, one seed: right, greedy, 21%, 88% and 89%; one of four tries 58%, 92% and 92%; 3m45s with cold
+caches.
+
 What it learns is to call, within about ten steps. KL to the assistant at the end 0.07 to 0.09 nats a token; the sampler's
 log-probabilities were within 2e-5 nats of the trainer's at every token.
 """

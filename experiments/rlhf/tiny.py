@@ -7,7 +7,8 @@ It goes on past the best on purpose: nothing stops it, KL is free, and the rater
 is only measured. The checkpoint with the highest gold is kept. To stop in time: --config.data.kl_budget=6, or
 --config.evaluate.patience=2.
 
-Measured, one seed, two jokes to each of 200 held-out prompts; reward is the reward model's, in its standard deviations:
+Measured, one seed, a minute and a half on two CPU cores, two jokes to each of 200 held-out prompts; reward is the reward
+model's, in its standard deviations:
 
     step                      0      5     10     15     20     25     30     35     40
     KL, nats a joke         0.0    1.3    5.9   14.7   24.8   49.6   55.9   66.4   99.3

@@ -6,14 +6,14 @@
 It starts from experiments/pretrain/tiny.py, which is trained before if it was not yet (or from your run of it:
 --config.start_from=runs/school).
 
-Measured by these commands on two CPU cores, one seed: 99.9% of the answers to questions that training never asked end by
-themselves and are well formed. Right: 79% of facts asked about in other words, 77% of facts about people whom only documents
-tell of, 54% where those are four or fewer, 4% of what nothing tells; 79% to 100% of the kinds of word problems where Python
-is asked for, which it then always calls; 6% to 56% where it is not and most were solved step by step (it calls in 0% to 7%),
-which is where experiments/rl/tiny.py begins. All harmful requests are refused and none of the harmless beside them; of deeds
-that training never named it refuses 86% of the harmful and 57% of the harmless. Search is called 99% of the times it is asked
-for, but the value is read off the result in 52% (rare) and 4% (unknown): copying is what a model of this size lacks. It tells
-jokes, where experiments/reward/tiny.py begins. (Without the 800 jokes: asked 84%, told 80%, rare 58%.)
+Measured by these commands on two CPU cores, one seed, in 2m36s: 99.9% of the answers to questions that training never asked
+end by themselves and are well formed. Right: 79% of facts asked about in other words, 77% of facts about people whom only
+documents tell of, 54% where those are four or fewer, 4% of what nothing tells; 79% to 100% of the kinds of word problems
+where Python is asked for, which it then always calls; 6% to 56% where it is not and most were solved step by step (it calls
+in 0% to 7%), which is where experiments/rl/tiny.py begins. All harmful requests are refused and none of the harmless beside
+them; of deeds that training never named it refuses 86% of the harmful and 57% of the harmless. Search is called 99% of the
+times it is asked for, but the value is read off the result in 52% (rare) and 4% (unknown): copying is what a model of this
+size lacks. It tells jokes, where experiments/reward/tiny.py begins. (Without the 800 jokes: asked 84%, told 80%, rare 58%.)
 """
 
 from data_pipeline.conversations import ConversationsConfig
