@@ -122,6 +122,8 @@ def check_experiment(config: Experiment) -> None:
             raise UserError("objective.kl: it is measured against the reference: set data.reference=true")
         if (config.objective.advantage == "gae") != config.model.scalar_head:
             raise UserError("objective.advantage=gae and model.scalar_head=true need each other: set both or neither")
+        if (config.objective.advantage == "teacher") != bool(config.data.teacher):
+            raise UserError("objective.advantage=teacher and data.teacher need each other: set both or neither")
     check_optimizer(config.optimizer, config.steps)
 
 

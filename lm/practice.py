@@ -45,6 +45,7 @@ class PracticeConfig:
     reward: RewardConfig = field(default_factory=RewardConfig)
     curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
     calls: int = 0  # tool calls allowed in a rollout; 0: no tools
+    teacher: str = ""  # whose probabilities the policy learns with objective.advantage=teacher: a run's folder
     reference: bool = True  # keep the model the run began with, to tell how far the policy has gone
     sampler: str = ""  # what the engine computes with, if not the policy as it is: bfloat16 | int8 | int4
     slots: int = 64  # rollouts written at the same time

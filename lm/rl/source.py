@@ -63,6 +63,7 @@ class RolloutSource:
         row_length: int,
         batch_size: int,
         log: Path,
+        teacher: Transformer | None = None,
     ) -> None:
         self._config, self._objective, self._tokenizer = config, objective, tokenizer
         self._verifiers, self._toolbox, self._mesh = verifiers, toolbox, mesh
@@ -71,6 +72,7 @@ class RolloutSource:
         self._by_id = {problem.id: problem for problem in problems}
         self._curriculum = Curriculum(config.curriculum, problems, seed)
         self._reference: Transformer | None = None
+        self._teacher = teacher
         self._step, self._made = 0, 0  # batches handed out; rounds sampled
         self._round: Round | None = None
         self._ahead: Future[Round] | None = None
@@ -225,13 +227,15 @@ class RolloutSource:
         with jax.set_mesh(self._mesh):
             values = None
             learns_values = self._objective.advantage == "gae"
-            if learns_values or (config.updates > 1 and round.old_log_probs is None):
+            keeps_old = config.updates > 1 or self._teacher is not None
+            if learns_values or (keeps_old and round.old_log_probs is None):
                 old, values = scored(policy, values=learns_values)
-                if config.updates > 1 and round.old_log_probs is None:
+                if keeps_old and round.old_log_probs is None:
                     round.old_log_probs = [each.tolist() for each in old]
             reference = scored(self._reference)[0] if self._reference is not None else None
+            teacher = scored(self._teacher)[0] if self._teacher is not None else None
         self._counted = dict(round.counted)
-        more = {"old": round.old_log_probs, "reference": reference, "values": values}
+        more = {"old": round.old_log_probs, "reference": reference, "values": values, "teacher": teacher}
         return {**batch, **credit(batch, placed, rollouts, config, self._objective, **more)}
 
     # What is told

@@ -16,6 +16,7 @@ from lm import sharding
 from lm.assistant import Toolbox
 from lm.experiment import Experiment
 from lm.model.attention import check_attention
+from lm.model.transformer import Transformer
 from lm.objectives.policy_gradient import PolicyGradientConfig, policy_gradient
 from lm.practice import PracticeConfig
 from lm.rl.held_out import make_evaluation, make_samples
@@ -46,6 +47,7 @@ def practice(
     start: Start | None,
     toolbox: Toolbox | None,
     workdir: Path,
+    teacher: Transformer | None = None,
 ) -> Stage:
     """The stage for prepared problems; the best, worst and odd rollouts go to WORKDIR/rollouts.jsonl.
 
@@ -71,6 +73,7 @@ def practice(
         row_length=room,
         batch_size=config.batch_size,
         log=workdir / "rollouts.jsonl",
+        teacher=teacher,
     )
     return Stage(
         source=source,

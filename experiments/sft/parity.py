@@ -1,0 +1,35 @@
+"""A model of nothing but running parity: where experiments/rl/parity.py begins.
+
+    python -m launch.train --config=experiments/sft/parity.py:10 --workdir=runs/parity-10
+
+From random parameters, with a tokenizer of its own. The variant says how many percent of the examples are worked bit by bit; all
+others are the answer alone, which cannot be learnt at this size: half of them come out right.
+"""
+
+from data_pipeline.conversations import ConversationsConfig
+from lm.experiment import CheckpointConfig, EvaluateConfig, Experiment, SampleConfig
+from lm.model.config import ModelConfig
+from lm.optimizer import OptimizerConfig
+
+
+def get_config(percent: str = "10") -> Experiment:
+    """The experiment."""
+    return Experiment(
+        steps=400,
+        batch_size=32,
+        model=ModelConfig(
+            vocab_size=273,  # special tokens, bytes and the characters 0 1 =
+            context_length=128,
+            layers=2,
+            width=64,
+            heads=4,
+            kv_heads=4,
+            mlp_width=256,
+            activation="relu2",
+        ),
+        data=ConversationsConfig(sources=(f"parity:{percent}",)),
+        optimizer=OptimizerConfig(name="adamw", learning_rate=2e-3, warmup_steps=20, weight_decay=0.1),
+        evaluate=EvaluateConfig(every=0),
+        sample=SampleConfig(every=0, prompts=("0110100010111011",), tokens=24),
+        checkpoint=CheckpointConfig(every=0, keep_last=1),
+    )
