@@ -6,8 +6,8 @@ r"""A released model practises grade-school mathematics (GSM8K, arXiv 2110.14168
         --config.data.problems.held_out_sources='("gsm8k/test.jsonl.gz",)'
 
 All of the train file is practised, and the first 300 problems of the test file are measured
-(--config.data.problems.held_out=1319: all). For another release, a Qwen or SmolLM2, the program names the --config.model flags that
-differ. MATH style rows (problem, and a solution with a box) do as well. Not measured: it needs a GPU.
+(--config.data.problems.held_out=1319: all). For another release, a Qwen or SmolLM2, the program names the --config.model flags
+that differ. MATH style rows (problem, and a solution with a box) do as well. Not measured: it needs a GPU.
 """
 
 from data_pipeline.problems import ProblemsConfig

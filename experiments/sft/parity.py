@@ -18,7 +18,7 @@ def get_config(percent: str = "10") -> Experiment:
         steps=400,
         batch_size=32,
         model=ModelConfig(
-            vocab_size=273,  # special tokens, bytes and the characters 0 1 =
+            vocab_size=274,  # special tokens, bytes, a space, and 0 1 =
             context_length=128,
             layers=2,
             width=64,

@@ -57,7 +57,8 @@ def credit(
         extra["values_old"] = spread(batch, placed, values)
         extra["returns"] = spread(batch, placed, [returns for _, returns in estimates])
     elif objective.advantage == "teacher":
-        assert teacher is not None and old is not None  # the caller has asked for them
+        assert teacher is not None  # the caller has asked for both
+        assert old is not None
         advantages = [np.subtract(its, mine) for its, mine in zip(teacher, old, strict=True)]
     else:
         shaped = rewards - objective.kl * np.array([each.sum() for each in kl])

@@ -247,23 +247,9 @@ class RolloutSource:
         if self._log is None:
             self._log = JsonLines(self._log_path, self._step - 1)
         for why, rollout in remarkable(round.rollouts):
+            told = {name: getattr(rollout, name) for name in ("text", "reward", "score", "reason", "length")}
             asked = self._by_id[rollout.problem].turns[-1].text
-            told = {
-                "reward": rollout.reward,
-                "score": rollout.score,
-                "reason": rollout.reason,
-                "length": rollout.length,
-            }
-            self._log.write(
-                {
-                    "step": self._step,
-                    "why": why,
-                    "problem": rollout.problem,
-                    "prompt": asked,
-                    "text": rollout.text,
-                    **told,
-                }
-            )
+            self._log.write({"step": self._step, "why": why, "problem": rollout.problem, "prompt": asked, **told})
 
     def _warn(self, counted: dict[str, float]) -> None:
         """Say so, loudly, when nothing can be learnt any more, or a verifier does not work."""
