@@ -15,20 +15,21 @@ from lm.optimizer import OptimizerConfig
 def get_config(percent: str = "10") -> Experiment:
     """The experiment."""
     return Experiment(
-        steps=400,
+        steps=200,
         batch_size=32,
         model=ModelConfig(
             vocab_size=274,  # special tokens, bytes, a space, and 0 1 =
             context_length=128,
             layers=2,
             width=64,
-            heads=4,
-            kv_heads=4,
+            heads=2,
+            kv_heads=2,
             mlp_width=256,
             activation="relu2",
+            rope_theta=100.0,  # what counts is a bit's distance, which is short
         ),
         data=ConversationsConfig(sources=(f"parity:{percent}",)),
-        optimizer=OptimizerConfig(name="adamw", learning_rate=2e-3, warmup_steps=20, weight_decay=0.1),
+        optimizer=OptimizerConfig(name="normuon", learning_rate=8e-3, warmup_steps=20, weight_decay=0.1),
         evaluate=EvaluateConfig(every=0),
         sample=SampleConfig(every=0, prompts=("0110100010111011",), tokens=24),
         checkpoint=CheckpointConfig(every=0, keep_last=1),

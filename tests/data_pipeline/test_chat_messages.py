@@ -52,7 +52,7 @@ def test_it_is_openai_s_form():
         ((Text("a"), Thinking("b")), "parts in an order that messages do not have"),
         ((ToolCall("f", {}), Text("a")), "parts in an order"),
         ((BrokenCall("f", "no JSON"), ToolResult("error"), Text("a")), "a call that cannot be read"),
-        ((ToolCall("f", {}), ToolResult("a")), "tool result without an answer"),
+        ((ToolCall("f", {}), ToolResult("a")), "empty turn"),
         ((Text(" "),), "empty turn"),
     ],
 )

@@ -218,7 +218,9 @@ def test_a_file_of_its_own_for_what_is_held_out(tmp_path):
     sources, secret = (file("train.jsonl", range(80)), "parity"), (file("test.jsonl", range(80, 120)),)
     config = ProblemsConfig(sources, 200, 30, held_out_sources=secret)
     sets = prepare_problems(config, tmp_path / "aside.jsonl")
-    assert [asked(each)[:19] for each in sets.train[:80]] == [f"name a letter ({i})."[:19] for i in range(80)]
+    assert [each.turns[0].text.split("\n")[0] for each in sets.train[:80]] == [
+        f"Name a letter ({i})." for i in range(80)
+    ]
     assert [each.kind for each in sets.held_out] == ["choice"] * 30 + ["parity"] * 30
     assert sets.held_out[0].turns[0].text.startswith("Name a letter (80).")
     config.held_out_sources = (file("test.jsonl", range(79, 120)),)

@@ -8,8 +8,7 @@ import numpy as np
 import optax
 import pytest
 from policy_tables import Table, V, run, softmax
-from rl_world import MODEL, policies, problems, source_of
-from scripted import a_tokenizer
+from rl_world import MODEL, policies, source_of
 from tiny_models import build
 
 from lm.objectives.policy_gradient import PolicyGradientConfig, preset
@@ -70,16 +69,12 @@ def test_its_mean_gradient_is_that_of_the_divergence_from_the_teacher():
     batch |= {"labels": np.arange(V, dtype=np.int32)[:, None], "segment_ids": np.ones((V, 1), np.int32)}
     model = Table(jnp.tile(jnp.asarray(logits, jnp.float32), (V, 1, 1)), jnp.zeros((V, 1)))
     (_, metrics), gradients = run(model, {**batch, "loss_mask": np.ones((V, 1), bool)}, TEACHER)
-    np.testing.assert_allclose(
-        gradients.logits.sum(axis=(0, 1)), jax.grad(divergence)(jnp.asarray(logits)), atol=1e-6
-    )
+    np.testing.assert_allclose(gradients.logits.sum(axis=(0, 1)), jax.grad(divergence)(jnp.asarray(logits)), atol=1e-6)
     assert float(metrics["kl_to_teacher"]) == pytest.approx(float(divergence(logits)), abs=1e-6)
 
 
 def test_expert_iteration_is_next_token_on_the_right_tries(tmp_path, log_probs_alone):
     """Its gradient is that of the mean loss over tokens of right tries, times the share of all tokens that these are."""
-    from functools import partial
-
     from lm.objectives.policy_gradient import policy_gradient
 
     student, objective = build(MODEL, 0), preset("expert_iteration")
