@@ -61,7 +61,7 @@ def _messages(row: dict[str, Any]) -> list[dict[str, Any]]:
     """The row as messages in OpenAI's form, whose roles are the values of `ROLES`."""
     for key in ("messages", "conversations", "conversation"):
         if key in row:
-            return [*_system(row), *map(_message, _records(row[key]))]
+            return [*_system(row), *map(_message, records(row[key]))]
     if isinstance(row.get("prompt"), dict) and "replies" in row["prompt"]:
         return list(_best_path(row["prompt"]))
     if "instruction" in row and "output" in row:
@@ -74,7 +74,8 @@ def _messages(row: dict[str, Any]) -> list[dict[str, Any]]:
     raise BadRow("unknown schema")
 
 
-def _records(value: Any) -> list[dict[str, Any]]:
+def records(value: Any) -> list[dict[str, Any]]:
+    """A list of objects, also as TFDS stores one. Raises `BadRow`."""
     if isinstance(value, dict) and value and all(isinstance(each, list) for each in value.values()):
         # TFDS stores a list of records as a record of lists, all of one length.
         value = [dict(zip(value, record, strict=True)) for record in zip(*value.values(), strict=False)]
@@ -105,7 +106,7 @@ def _best_path(message: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """From the root of a tree to a leaf by the best rank; a reply without one comes last."""
     while True:
         yield _message({"role": message.get("role"), "content": message.get("text")})
-        replies = [reply for reply in _records(message.get("replies") or []) if not reply.get("deleted")]
+        replies = [reply for reply in records(message.get("replies") or []) if not reply.get("deleted")]
         if not replies:
             return
         message = min(replies, key=lambda reply: rank if isinstance(rank := reply.get("rank"), int) else math.inf)

@@ -2,6 +2,7 @@
 
 A verifier turns a response into a score. It is a frozen dataclass that can be called, so that it can be sent to another process,
 where it may take long, fail, or never come back (see `verifying.py`). One that can do none of these has `inline = True`.
+Scores are in [0, 1], unless the verifier has `unbounded = True`: its scores are a rater's, with no right and wrong.
 """
 
 from collections.abc import Callable

@@ -2,6 +2,8 @@
 
 school:LABELLING[/KIND]   word problems of the school (school/problems.py), perhaps of one kind; levels by size
 gym:TASK[?SETTINGS]       any task of reasoning-gym, scored by the task itself; perhaps by levels (gym_settings.py)
+jokes                     requests for jokes, of which the rater's taste is the measure and nobody the judge (taste.py)
+prompts:PATH              rows with a prompt (or lines of text) and no answer, for reward models
 countdown                 reach a number from others
 parity                    an odd or an even number of ones
 PATH, GLOB, tfds:NAME     rows, see problem_rows.py
@@ -11,7 +13,7 @@ import dataclasses
 import hashlib
 import json
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,13 +22,15 @@ from data_pipeline.conversation import said
 from data_pipeline.errors import UserError
 from data_pipeline.problem import Problem
 from data_pipeline.problem_rows import read_problems
+from data_pipeline.school import jokes
 from data_pipeline.school import problems as school_problems
 from data_pipeline.school.world import SchoolConfig
 from data_pipeline.school.world import check as check_school
 from data_pipeline.set_aside import SetAside
-from data_pipeline.verifiers import GymAnswer, SchoolAnswer
+from data_pipeline.sources import read_rows
+from data_pipeline.verifiers import GymAnswer, JokeRater, NotJudged, SchoolAnswer
 
-SCHOOL, GYM = "school:", "gym:"
+SCHOOL, GYM, PROMPTS = "school:", "gym:", "prompts:"
 VERSION = 1  # raised whenever the same source would give other problems
 
 
@@ -125,6 +129,12 @@ def _split(source: str, config: ProblemsConfig, aside: SetAside) -> tuple[list[P
     if source == "countdown":
         secret = countdown.problems(config.held_out, "held_out", set())
         return countdown.problems(config.count, str(config.seed), {each.turns[-1].text for each in secret}), secret
+    if source == "jokes":
+        both = [_jokes(config.school, held_out) for held_out in (False, True)]
+        return both[0], both[1]
+    if source.startswith(PROMPTS):
+        found = list(_prompts(source.removeprefix(PROMPTS), aside))
+        return [each for each in found if not _by_hash(asked(each))], [each for each in found if _by_hash(asked(each))]
     if source == "parity":
         return parity.problems(held_out=False, count=config.count), parity.problems(
             held_out=True, count=config.held_out
@@ -149,6 +159,25 @@ def _of_school(config: SchoolConfig, labelling: str, kind: str, held_out: bool) 
             level = (question.size * school_problems.SIZES - 1) // (2 * config.largest_number)
             answer = f"{school_problems.capital(problem.answer)}."
             yield Problem(question.id, question.turns, SchoolAnswer(question), problem.kind, level, answer)
+
+
+def _jokes(config: SchoolConfig, held_out: bool) -> list[Problem]:
+    """Requests that no worked example answers."""
+    split = "held_out/" if held_out else ""
+    found = jokes.prompts(config, held_out=held_out)[0 if held_out else jokes.TRAIN :]
+    return [
+        Problem(f"jokes:{split}{number}", (said("user", words),), JokeRater(words), "jokes")
+        for number, (words, _, _) in enumerate(found)
+    ]
+
+
+def _prompts(path: str, aside: SetAside) -> Iterator[Problem]:
+    for where, row in read_rows(path, aside):
+        text = next((row[name] for name in ("prompt", "question", "text") if isinstance(row.get(name), str)), "")
+        if text.strip():
+            yield Problem(where, (said("user", text),), NotJudged(), "prompts")
+        else:
+            aside.add(where, "no prompt", json.dumps(row, default=str).encode())
 
 
 def _of_gym(name: str, config: ProblemsConfig) -> tuple[list[Problem], list[Problem]]:

@@ -107,6 +107,11 @@ def result_marks(tokenizer: Tokenizer) -> tuple[int, ...]:
     return tuple(dict.fromkeys(mark for mark in around if isinstance(mark, int) and mark != marks.end))
 
 
+def end_of_turn(tokenizer: Tokenizer) -> int:
+    """The token with which an assistant ends its turn."""
+    return _marks(tokenizer).end
+
+
 def call_end(tokenizer: Tokenizer) -> int | None:
     """The token with which a call is whole; None where the vocabulary has none."""
     call = _marks(tokenizer).call

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from data_pipeline.errors import UserError
 from data_pipeline.problem import Response
-from data_pipeline.verifying import Checked
 
 
 @dataclass
@@ -23,9 +22,9 @@ def check_rewards(config: RewardConfig) -> None:
             raise UserError(f"data.reward.{name}={getattr(config, name)}: must not be negative")
 
 
-def reward(response: Response, checked: Checked, config: RewardConfig, tokens: int) -> float:
-    """The reward of a response that may have `tokens` tokens: its score, less what is taken off. At most 1."""
-    value = checked.score - config.call * response.calls
+def reward(response: Response, value: float, config: RewardConfig, tokens: int) -> float:
+    """The reward of a response that may have `tokens` tokens: `value` (its score), less what is taken off."""
+    value -= config.call * response.calls
     if not response.well_formed:
         value -= config.broken
     if config.overlong:

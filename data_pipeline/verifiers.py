@@ -11,6 +11,7 @@ from data_pipeline.final_answer import first_sentence, last_code, last_line, sta
 from data_pipeline.judges import NUMBER_COMMA
 from data_pipeline.problem import Response, Verdict
 from data_pipeline.school.questions import Question, is_right
+from data_pipeline.taste import gold
 from data_pipeline.tools.tool import Tool, ToolError
 
 MATH_SECONDS = 2  # to read an answer, and again to compare it: math-verify counts whole ones, by SIGALRM
@@ -32,6 +33,32 @@ class SchoolAnswer:
         """1 or 0."""
         right = is_right(self.question, response.text)
         return Verdict(float(right), "right" if right else f"the answer is {self.question.answers[0]}")
+
+
+@dataclass(frozen=True)
+class JokeRater:
+    """The synthetic rater's own taste. What is trained on a reward model is only ever measured by it."""
+
+    asked: str
+    inline: ClassVar[bool] = True
+    unbounded: ClassVar[bool] = True
+
+    def __call__(self, response: Response) -> Verdict:
+        """How much the rater likes it."""
+        liked = gold(self.asked, response.text)
+        return Verdict(liked, f"the rater's own taste: {liked:+.2f}")
+
+
+@dataclass(frozen=True)
+class NotJudged:
+    """Nobody knows better than a reward model."""
+
+    inline: ClassVar[bool] = True
+    unbounded: ClassVar[bool] = True
+
+    def __call__(self, response: Response) -> Verdict:  # noqa: ARG002
+        """0."""
+        return Verdict(0.0, "not judged")
 
 
 @dataclass(frozen=True)

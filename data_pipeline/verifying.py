@@ -7,6 +7,7 @@ for their own time limits (math-verify) work as they should. A process dies with
 
 import contextlib
 import ctypes
+import math
 import multiprocessing
 import os
 import pickle
@@ -46,6 +47,8 @@ def judge(verifier: Verifier, response: Response) -> Checked:
         raise
     except Exception as error:
         return _failed(error)
+    if getattr(verifier, "unbounded", False) and math.isfinite(score):
+        return Checked(score, reason)
     if not -ROUNDING <= score <= 1 + ROUNDING:  # NaN is not, either
         return Checked(0.0, f"the verifier gave {score}, which is no number from 0 to 1", failed=True)
     return Checked(min(1.0, max(0.0, score)), reason)

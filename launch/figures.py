@@ -12,23 +12,24 @@ if TYPE_CHECKING:
 
 
 def loss_figure(workdir: Path) -> Path:
-    """Draw training and validation loss (nats per token) against steps into `workdir/loss.png`."""
-    plt = _pyplot()
+    """Draw training and validation loss (nats per token, or a ranking) against steps into `workdir/loss.png`."""
+    plt = pyplot()
     steps = read_json_lines(workdir / "metrics.jsonl")
     evaluations = read_json_lines(workdir / "evaluations.jsonl")
     figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
     axes.plot([r["step"] for r in steps], [r["loss"] for r in steps], linewidth=0.8, alpha=0.8, label="training")
     if evaluations:
         axes.plot([r["step"] for r in evaluations], [r["loss"] for r in evaluations], marker="o", label="validation")
-    axes.set(xlabel="step", ylabel="loss (nats per token)", title=workdir.name)
+    unit = "" if steps and "pair_accuracy" in steps[0] else " (nats per token)"
+    axes.set(xlabel="step", ylabel=f"loss{unit}", title=workdir.name)
     axes.grid(alpha=0.3)
     axes.legend()
-    return _save(figure, workdir / "loss.png")
+    return save(figure, workdir / "loss.png")
 
 
 def practice_figure(workdir: Path) -> Path:
     """Draw how practice went into `workdir/practice.png`: reward, answers, their length, and pass@k before and after."""
-    plt = _pyplot()
+    plt = pyplot()
     steps = read_json_lines(workdir / "metrics.jsonl")
     evaluations = read_json_lines(workdir / "evaluations.jsonl")
     figure, (answers, lengths, passes) = plt.subplots(1, 3, figsize=(11, 4), layout="constrained")
@@ -56,12 +57,12 @@ def practice_figure(workdir: Path) -> Path:
     for axes in (answers, lengths, passes):
         axes.grid(alpha=0.3)
         axes.legend()
-    return _save(figure, workdir / "practice.png")
+    return save(figure, workdir / "practice.png")
 
 
 def recall_figure(workdir: Path, recall: list[dict[str, Any]]) -> Path:
     """Draw recall against how often a fact was told into `workdir/recall.png`; `recall` as in `lm.recall.Recall`."""
-    plt = _pyplot()
+    plt = pyplot()
     figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
     places = range(len(recall))
     axes.plot(places, [r["preferred"] for r in recall], marker="o", label="preferred to another value")
@@ -72,14 +73,14 @@ def recall_figure(workdir: Path, recall: list[dict[str, Any]]) -> Path:
     axes.set_xticks(list(places), [str(r["frequency"] or "never") for r in recall])
     axes.grid(alpha=0.3)
     axes.legend()
-    return _save(figure, workdir / "recall.png")
+    return save(figure, workdir / "recall.png")
 
 
 def estimates_figure(
     path: Path, places: list[str], lines: "dict[str, list[Estimate]]", *, xlabel: str, ylabel: str, **known: list[float]
 ) -> None:
     """Draw shares with their 95% intervals at named places, a line each; those of `known` are exact, and dotted."""
-    plt = _pyplot()
+    plt = pyplot()
     figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
     at = range(len(places))
     for label, estimates in lines.items():
@@ -94,12 +95,12 @@ def estimates_figure(
     axes.set_xticks(list(at), places)
     axes.grid(alpha=0.3)
     axes.legend()
-    _save(figure, path)
+    save(figure, path)
 
 
 def bars_figure(path: Path, places: list[str], groups: "dict[str, list[Estimate]]", *, ylabel: str) -> None:
     """Draw shares with their 95% intervals as bars: at each place one of every group."""
-    plt = _pyplot()
+    plt = pyplot()
     figure, axes = plt.subplots(figsize=(max(6, 1.6 * len(places)), 4), layout="constrained")
     width = 0.8 / len(groups)
     for number, (label, estimates) in enumerate(groups.items()):
@@ -112,7 +113,7 @@ def bars_figure(path: Path, places: list[str], groups: "dict[str, list[Estimate]
     axes.set_xticks(range(len(places)), places)
     axes.grid(axis="y", alpha=0.3)
     figure.legend(loc="outside upper center", ncols=len(groups))  # bars reach everywhere else
-    _save(figure, path)
+    save(figure, path)
 
 
 def embedded(path: Path, description: str) -> str:
@@ -121,7 +122,8 @@ def embedded(path: Path, description: str) -> str:
     return f'<img src="data:image/png;base64,{data}" alt="{html.escape(description)}">'
 
 
-def _pyplot() -> Any:
+def pyplot() -> Any:
+    """Matplotlib, imported late."""
     import matplotlib as mpl
 
     mpl.use("Agg")  # figures are files: no window system is needed
@@ -130,7 +132,8 @@ def _pyplot() -> Any:
     return plt
 
 
-def _save(figure: Any, path: Path) -> Path:
+def save(figure: Any, path: Path) -> Path:
+    """Write a figure as a PNG, and forget it."""
     figure.savefig(path, dpi=120)
-    _pyplot().close(figure)
+    pyplot().close(figure)
     return path

@@ -18,6 +18,7 @@ from data_pipeline.errors import UserError
 from launch import cli
 from launch.figures import embedded, loss_figure, practice_figure, recall_figure
 from launch.report_practice import practice_parts
+from launch.report_taste import pleasing_parts, reward_parts
 from lm.metrics import duration, read_json_lines
 
 STYLE = """
@@ -56,7 +57,7 @@ def main(_: list[str]) -> None:
     practises = "right" in steps[-1]
     if practises:
         practice_figure(workdir)
-    learnt = "school" in sources_of(config) and not practises
+    learnt = "school" in sources_of(config) and not practises and "reward" not in steps[-1]
     recall = measure_recall(workdir, config) if learnt else []
     if recall:
         recall_figure(workdir, recall)
@@ -87,13 +88,11 @@ def measure_recall(workdir: Path, config: dict[str, Any]) -> list[dict[str, Any]
 
 def page(workdir: Path, config: dict[str, Any], steps: list[dict[str, Any]], recall: list[dict[str, Any]]) -> str:
     """The whole page."""
-    from launch.workdir import read_documents
-
     parts = [
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(workdir.name)}</title><style>{STYLE}</style>",
         f"<h1>{html.escape(workdir.name)}</h1>",
         f"<p class=note>{_summary(config, steps, read_json_lines(workdir / 'evaluations.jsonl'))}</p>",
-        *(practice_parts(workdir, steps) if "right" in steps[-1] else _learnt(workdir, read_documents(config))),
+        *_main_parts(workdir, config, steps),
         *_answers(read_json_lines(workdir / "evaluations.jsonl")[-1:]),
     ]
     if recall:
@@ -125,8 +124,10 @@ def _summary(config: dict[str, Any], steps: list[dict[str, Any]], evaluations: l
     last = steps[-1]
     what = html.escape(", ".join(sources_of(config)))
     time = f"{last['step']:,} of {config['steps']:,} steps in {duration(last['seconds'])}"
-    if "right" in last:
+    if "reward" in last:
         return f"Practised {what}: {time}."
+    if "pair_accuracy" in last:
+        return f"Learnt from rankings ({what}): {time}."
     tokens = last["step"] * config["batch_size"] * config["model"]["context_length"]
     text = f"Read {what}: {time}, {tokens:,} tokens; training loss {steps[0]['loss']:.2f} to {last['loss']:.2f}."
     if evaluations:
@@ -149,6 +150,20 @@ def _model(values: dict[str, Any]) -> list[str]:
     ]
     total = f"<tr><th>all<th><td class=number>{parameter_count(shapes):,}</tr>"
     return ["<table><tr><th>part<th>shape<th>parameters</tr>", *rows, total, "</table>"]
+
+
+def _main_parts(workdir: Path, config: dict[str, Any], steps: list[dict[str, Any]]) -> list[str]:
+    """What matters most, by the stage that left these steps."""
+    from launch.workdir import read_documents
+
+    if "right" in steps[-1]:
+        return practice_parts(workdir, steps)
+    if "reward" in steps[-1]:
+        return pleasing_parts(workdir)
+    if "pair_accuracy" in steps[-1]:
+        loss = ["<h2>Loss</h2>", embedded(workdir / "loss.png", "training and validation loss against steps")]
+        return [*reward_parts(workdir), *loss]
+    return _learnt(workdir, read_documents(config))
 
 
 def _learnt(workdir: Path, documents: bool) -> list[str]:
@@ -187,7 +202,7 @@ def _answers(evaluations: list[dict[str, Any]]) -> list[str]:
     groups: dict[str, dict[str, float]] = {}
     for record in evaluations:
         for name, value in record.items():
-            if name.count(".") >= 2:
+            if name.count(".") >= 2 and not name.startswith("pairs."):
                 group, _, measure = name.rpartition(".")
                 groups.setdefault(group, {})[measure] = value
     if not groups:

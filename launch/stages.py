@@ -1,9 +1,9 @@
 """From an experiment to the stage that the loop runs: what kind of data it reads decides which."""
 
 import dataclasses
+import json
 from pathlib import Path
 
-import jax
 from jax.sharding import Mesh
 
 from data_pipeline.conversations import ConversationsConfig, PreparedConversations, prepare_conversations
@@ -12,26 +12,30 @@ from data_pipeline.foreign_tokenizers import with_special_tokens
 from data_pipeline.marks import find_marks
 from data_pipeline.prepare import DocumentsConfig, PreparedDocuments, prepare
 from data_pipeline.problems import prepare_problems
+from data_pipeline.rankings import JOKES, PreparedRankings, RankingsConfig, prepare_rankings
 from data_pipeline.school.lookups import library
 from data_pipeline.school.world import build_world
 from data_pipeline.sources import of_school
-from data_pipeline.tokenizer import Tokenizer
+from data_pipeline.tokenizer import load_tokenizer
 from data_pipeline.tools.python import python_tool
 from data_pipeline.tools.search import search_tool
-from launch.start_from import make_start, tokenizer_in
+from launch.reward_models import fingerprint, load_reward_model
+from launch.start_from import find_base, make_start, tokenizer_in
+from launch.teacher import load_teacher
 from launch.workdir import load_model, started
+from lm import processes
 from lm.assistant import Toolbox
 from lm.experiment import Experiment
 from lm.finetuning import finetuning
-from lm.model.transformer import Transformer
 from lm.practice import PracticeConfig
+from lm.preferences import preferences
 from lm.pretraining import pretraining
 from lm.rl.stage import PreparedProblems, practice
-from lm.sharding import tree_shardings
+from lm.rl.telling import rater_ceiling, tell_jokes
 from lm.stage import Stage
 
-Data = DocumentsConfig | ConversationsConfig | PracticeConfig
-Prepared = PreparedDocuments | PreparedConversations | PreparedProblems
+Data = DocumentsConfig | ConversationsConfig | PracticeConfig | RankingsConfig
+Prepared = PreparedDocuments | PreparedConversations | PreparedProblems | PreparedRankings
 
 
 def prepare_data(experiment: Experiment, workdir: Path, base: Path | None, cache: Path) -> Prepared:
@@ -48,7 +52,17 @@ def prepare_data(experiment: Experiment, workdir: Path, base: Path | None, cache
     known = tokenizer_in(folder) if named and folder else None
     if isinstance(data, PracticeConfig):
         assert known is not None  # practice starts from a run
-        return PreparedProblems(prepare_problems(data.problems, workdir / "problems_set_aside.jsonl"), known)
+        problems = prepare_problems(data.problems, workdir / "problems_set_aside.jsonl")
+        return PreparedProblems(
+            problems, known, {name: fingerprint(find_base(name, cache)) for name in data.taste.models}
+        )
+    if isinstance(data, RankingsConfig):
+        tokenizer = load_tokenizer(Path(data.tokenizer).expanduser()) if data.tokenizer else known
+        assert tokenizer is not None  # it starts from a run
+        if JOKES in data.sources and not (workdir / "rankings.jsonl").exists():
+            assert base is not None  # or the file would be there
+            processes.first_does(lambda: _rank_jokes(data, experiment.seed, base, workdir))
+        return prepare_rankings(data, tokenizer, data.row_length or experiment.model.context_length, workdir)
     if known and find_marks(known) is None:
         known = with_special_tokens(known)
     prepared = prepare_conversations(data, known, experiment.model.context_length, cache, experiment.model.vocab_size)
@@ -61,33 +75,38 @@ def prepare_data(experiment: Experiment, workdir: Path, base: Path | None, cache
     return prepared
 
 
-def make_stage(experiment: Experiment, prepared: Prepared, base: Path | None, mesh: Mesh, workdir: Path) -> Stage:
+def make_stage(
+    experiment: Experiment, prepared: Prepared, base: Path | None, mesh: Mesh, workdir: Path, cache: Path
+) -> Stage:
     """The stage of a run in `workdir`; `base` is the folder of the run that a new one starts from."""
     start = make_start(base, experiment, prepared.tokenizer) if base else None
     if isinstance(prepared, PreparedDocuments):
         return pretraining(experiment, prepared, mesh, start)
     if isinstance(prepared, PreparedProblems):
-        teacher = read_teacher(experiment, prepared.tokenizer, mesh)
-        return practice(experiment, prepared, mesh, start, practice_toolbox(experiment.data), workdir, teacher)
+        data = experiment.data
+        assert isinstance(data, PracticeConfig)
+        models = [load_reward_model(find_base(name, cache), mesh) for name in data.taste.models]
+        teacher = None
+        if data.teacher:
+            teacher = load_teacher(find_base(data.teacher, cache), experiment, prepared.tokenizer, mesh)
+        return practice(experiment, prepared, mesh, start, practice_toolbox(data), workdir, models, teacher)
+    if isinstance(prepared, PreparedRankings):
+        return preferences(experiment, prepared, mesh, start)
     return finetuning(experiment, prepared, mesh, start, school_toolbox(experiment.data))
 
 
-def read_teacher(experiment: Experiment, ours: Tokenizer, mesh: Mesh) -> Transformer | None:
-    """The model of `data.teacher`, if there is one. Raises `UserError` unless it reads the same tokens, and as many."""
-    data = experiment.data
-    assert isinstance(data, PracticeConfig)  # its problems were prepared
-    if not data.teacher:
-        return None
-    model, tokenizer, step = load_model(Path(data.teacher).expanduser())
-    if tokenizer.fingerprint != ours.fingerprint:
-        raise UserError(f"data.teacher={data.teacher} has another tokenizer: it must read the policy's tokens")
-    if model.config.context_length < experiment.model.context_length:
-        raise UserError(
-            f"data.teacher={data.teacher} has a context of {model.config.context_length} tokens, the policy one of "
-            f"{experiment.model.context_length}: set --config.model.context_length={model.config.context_length}"
-        )
-    print(f"the teacher: {data.teacher} at step {step}", flush=True)
-    return jax.device_put(model, tree_shardings(mesh, model))
+def _rank_jokes(data: RankingsConfig, seed: int, base: Path, workdir: Path) -> None:
+    """WORKDIR/rankings.jsonl, all of it or nothing."""
+    model, tokenizer, _ = load_model(base)
+    rows = tell_jokes(model, tokenizer, data.jokes, data.school, seed)
+    temporary = workdir / "rankings.jsonl.tmp"
+    temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    temporary.replace(workdir / "rankings.jsonl")
+    print(
+        f"jokes told and ranked: {sum(len(row['responses']) for row in rows):,}; the rater's own taste is right about "
+        f"{rater_ceiling(rows, data.jokes.noise):.1%} of the held-out pairs",
+        flush=True,
+    )
 
 
 def practice_toolbox(data: Data) -> Toolbox | None:

@@ -94,7 +94,7 @@ def run(experiment: Experiment, workdir: Path) -> int:
         same_everywhere("data", prepared.fingerprints)
         processes.first_does(lambda: keep_data_identity(workdir, prepared))
         print(f"model: {summary(experiment.model)}", flush=True)
-        stage = make_stage(experiment, prepared, base, mesh, workdir)
+        stage = make_stage(experiment, prepared, base, mesh, workdir, cache)
         try:
             train(experiment, stage, mesh, workdir, flags.FLAGS.dollars_per_hour, profile)
         except jax.errors.JaxRuntimeError as error:

@@ -7,6 +7,7 @@ loss.png            the loss figure           tensorboard/
 data.json           fingerprints of the data and the tokenizer
 base/               the model that adapters (lm/lora.py) belong to, or that a policy is compared with
 rollouts.jsonl      of reinforcement learning: the best, the worst and odd ones of each round
+rankings.jsonl      what the model told and the synthetic rater put in order, where jokes are ranked
 """
 
 import dataclasses
@@ -32,6 +33,7 @@ from lm.model.config import ModelConfig, RopeScaling
 from lm.model.transformer import Transformer
 
 if TYPE_CHECKING:  # the other stages are loaded by who runs them
+    from data_pipeline.rankings import PreparedRankings
     from lm.rl.stage import PreparedProblems
 
 # Not part of an experiment's identity: a run may be resumed on other hardware.
@@ -71,7 +73,9 @@ def started(path: Path) -> bool:
     return (path / "metrics.jsonl").exists() or (path / "checkpoints").exists()
 
 
-def keep_data_identity(path: Path, prepared: "PreparedDocuments | PreparedConversations | PreparedProblems") -> None:
+def keep_data_identity(
+    path: Path, prepared: "PreparedDocuments | PreparedConversations | PreparedProblems | PreparedRankings"
+) -> None:
     """Keep the tokenizer, and what the data was, in the folder; a run goes on with those or not at all.
 
     Raises `UserError` when the run's sources or tokenizer have changed since its first step.

@@ -30,6 +30,17 @@ def check_curriculum(config: CurriculumConfig) -> None:
 
 
 @dataclass
+class RewardModelConfig:
+    """Reward models, for what no verifier can score: a response's reward is then what they say of it."""
+
+    models: tuple[
+        str, ...
+    ] = ()  # folders of runs, or experiment files, which are then trained before (once, in the cache)
+    doubt: float = 0.0  # what is taken off for each standard deviation among several models
+    clip: float = 0.0  # rewards are counted up to so many standard deviations of ordinary responses; 0: all of them
+
+
+@dataclass
 class PracticeConfig:
     """Where the batches of reinforcement learning come from: the model writes them itself."""
 
@@ -43,9 +54,16 @@ class PracticeConfig:
     refill: int = 0  # more rounds of sampling, at most, to replace groups that are all right or all wrong
     cut_off: str = "zero"  # a rollout that did not end: zero (reward 0) | masked (not trained) | scored (as any other)
     reward: RewardConfig = field(default_factory=RewardConfig)
+    taste: RewardModelConfig = field(default_factory=RewardModelConfig)
+    kl_target: float = (
+        0.0  # nats a response: objective.kl is raised while KL is above it and lowered while below; 0: it is fixed
+    )
+    kl_budget: float = 0.0  # nats a response: the run ends when KL to the reference reaches it; 0: never
     curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
     calls: int = 0  # tool calls allowed in a rollout; 0: no tools
-    teacher: str = ""  # whose probabilities the policy learns with objective.advantage=teacher: a run's folder
+    teacher: str = (
+        ""  # a run's folder, or an experiment file: whose probabilities are learnt (objective.advantage=teacher)
+    )
     reference: bool = True  # keep the model the run began with, to tell how far the policy has gone
     sampler: str = ""  # what the engine computes with, if not the policy as it is: bfloat16 | int8 | int4
     slots: int = 64  # rollouts written at the same time
@@ -63,6 +81,19 @@ def check_practice(config: PracticeConfig) -> None:
     for name in ("prompts", "samples", "tokens", "updates", "slots", "passes", "constant"):
         if getattr(config, name) < 1:
             raise UserError(f"data.{name}={getattr(config, name)}: must be at least 1")
+    for name in ("clip", "doubt"):
+        if not getattr(config.taste, name) >= 0:
+            raise UserError(f"data.taste.{name}={getattr(config.taste, name)}: must not be negative")
+    if config.taste.models and config.cut_off == "zero":
+        raise UserError(
+            "data.cut_off=zero: 0 is no bad reward beside a reward model's; set data.cut_off=scored, and data.reward.broken for "
+            "what a rollout that did not end shall cost"
+        )
+    for name in ("kl_target", "kl_budget"):
+        if not getattr(config, name) >= 0:
+            raise UserError(f"data.{name}={getattr(config, name)}: must not be negative")
+        if getattr(config, name) and not config.reference:
+            raise UserError(f"data.{name}: KL is measured against the reference: set data.reference=true")
     for name in ("refill", "calls"):
         if getattr(config, name) < 0:
             raise UserError(f"data.{name}={getattr(config, name)}: must not be negative")

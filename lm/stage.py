@@ -73,4 +73,6 @@ class Stage:
     remember_start: Callable[[Transformer], None] | None = None
     # What the source counted while it made the last batch.
     numbers: Callable[[], dict[str, float]] | None = None
+    # Why the run must end before its last step, or "": asked after every step.
+    enough: Callable[[], str] | None = None
     close: Callable[[], None] | None = None  # release what the source holds

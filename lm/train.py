@@ -162,11 +162,11 @@ def train(
     with jax.set_mesh(mesh), StopSignals() as stop:
         run = Run(config, stage, mesh, workdir, stop, dollars_per_hour, profile)
         try:
-            while run.at < config.steps:
+            while run.at < config.steps and not run.ended:
                 run.advance()
                 stopping = run.asked_to_stop if run.at < config.steps else 0
                 run.after_step(bool(stopping))
-                if stopping:
+                if stopping and not run.ended:
                     run.finish()
                     raise Interrupted(stopping, run.at)
             run.finish()
@@ -231,7 +231,7 @@ class Run:
             stage.remember_start(self._first_model(fresh, abstract))
         first = processes.is_first()  # the others write nothing
         self.writer = MetricWriter(workdir, self.at, config.steps, dollars_per_hour) if first else None
-        evaluated, sampled, best = processes.tell_all(self.writer and self._written(self.writer))
+        evaluated, sampled, best, self._worse = processes.tell_all(self.writer and self._written(self.writer))
         self._best: tuple[float, int | None] = tuple(best) if best else (math.inf, None)
         self.checkpoints.best_step = self._best[1]
 
@@ -252,6 +252,8 @@ class Run:
         self._pending: _Step | None = None
         self._started = self._last = time.monotonic()
         self._recent: deque[float] = deque(maxlen=50)  # seconds of the last steps, for the time left
+        self.ended = ""  # why the run ends before its last step
+        self._look_whether_to_end()
         if fresh and stage.start:  # from now on the other folder may change, or go
             if self.state.base is not None:
                 save_base(self.checkpoints.directory, self.state.base)
@@ -273,10 +275,20 @@ class Run:
             return jax.tree.map(jnp.copy, self.state.model)
         return load_base(self.checkpoints.directory, abstract.model)
 
-    def _written(self, writer: MetricWriter) -> tuple[bool, bool, tuple[float, int] | None]:
-        """Whether this step was evaluated, whether it was sampled, and the best evaluation so far."""
+    def _written(self, writer: MetricWriter) -> tuple[bool, bool, tuple[float, int] | None, int]:
+        """Whether this step was evaluated, whether it was sampled, the best evaluation so far, and how many came after it."""
         best = min(((record["loss"], record["step"]) for record in writer.evaluations.kept), default=None)
-        return self.at in writer.evaluations.steps, self.at in writer.samples.steps, best
+        worse = sum(best is not None and record["step"] > best[1] for record in writer.evaluations.kept)
+        return self.at in writer.evaluations.steps, self.at in writer.samples.steps, best, worse
+
+    def _look_whether_to_end(self) -> None:
+        """Whether the stage has enough, or no evaluation was better for too long."""
+        patience, why = self.config.evaluate.patience, self.stage.enough() if self.stage.enough else ""
+        if patience and self._worse >= patience:
+            why = f"none of the last {self._worse} evaluations was better than that at step {self._best[1]}"
+        if why and not self.ended and self.at < self.config.steps:
+            print(f"ending at step {self.at} of {self.config.steps}: {why}", flush=True)
+        self.ended = self.ended or why
 
     @property
     def asked_to_stop(self) -> int:
@@ -285,18 +297,21 @@ class Run:
 
     def _due(self, every: int) -> bool:
         """Whether something that happens every so many steps, and at the end, happens after this one."""
-        return self.at == self.config.steps or (every > 0 and self.at % every == 0)
+        return self.at == self.config.steps or bool(self.ended) or (every > 0 and self.at % every == 0)
 
     def _samples_due(self) -> bool:
         return self._due(self.config.sample.every) or self.at == (0 if self.stage.looks_first else 1)
 
     def after_step(self, stopping: bool) -> None:
         """Save, evaluate, sample, as the experiment says; only save when the run is about to stop."""
+        self._look_whether_to_end()
+        stopping = stopping and not self.ended
         evaluates = self._due(self.config.evaluate.every)
         if evaluates or stopping or self._due(self.config.checkpoint.every):
             self.save()
         if evaluates and not stopping:
             self.evaluate()
+            self._look_whether_to_end()
         if self._samples_due() and not stopping:
             self.sample()
 
@@ -371,6 +386,7 @@ class Run:
             return
         metrics = self.stage.evaluate(self.model)
         is_best = metrics["loss"] < self._best[0]
+        self._worse = 0 if is_best else self._worse + 1
         if is_best:
             self._best = (metrics["loss"], self.at)
             self.checkpoints.best_step = self.at

@@ -4,6 +4,8 @@ Set through `jax.config`, not `XLA_FLAGS`, so that programs which tests start se
 """
 
 import os
+import shutil
+import tempfile
 
 import hypothesis
 import jax
@@ -13,12 +15,20 @@ if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", "")
     jax.config.update("jax_num_cpu_devices", 8)
 # The same XLA programs in less optimised machine code: tests compile much and compute little, and take half the time.
 jax.config.update("jax_disable_most_optimizations", True)
+# What tests, and the programs that they start, keep for one another: tokenizers, tokenized documents, compiled programs.
+CACHE = os.environ["TRIVIUM_CACHE"] = tempfile.mkdtemp(prefix="trivium-tests-")
+jax.config.update("jax_compilation_cache_dir", f"{CACHE}/compiled")
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 # A GPU multiplies float32 matrices in TF32 unless told otherwise; the references are exact. No effect on a CPU.
 jax.config.update("jax_default_matmul_precision", "highest")
 
 # The first example of a property compiles; the rest take a millisecond.
 hypothesis.settings.register_profile("compiling", deadline=None)
 hypothesis.settings.load_profile("compiling")
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(CACHE, ignore_errors=True)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ FLOORS = ["launch", "experiments", "lm", "data_pipeline"]  # highest first
 LM = [
     "sweep",
     "power_law",
+    "ratings",
     "processes",
     "sharding",
     "model",
@@ -36,6 +37,8 @@ LM = [
     "pretraining",
     "assistant",
     "rl",
+    "preference_metrics",
+    "preferences",
     "quiz",
     "finetuning",
 ]

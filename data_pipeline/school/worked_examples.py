@@ -8,6 +8,7 @@
     summaries:given|recalled                     a text in one sentence, seen or remembered          summaries.py
     spelling:direct|python                       letters and dots                                    spelling.py
     decimals:direct|python                       9.11 and 9.9                                        decimals.py
+    jokes                                        what no verifier can score                          jokes.py
     school                                       the mixture of `MIXTURE`
 
 Everything follows from the `SchoolConfig` and is true of the same world that the documents tell of. Refusals of what the
@@ -19,7 +20,17 @@ from collections.abc import Iterator
 
 from data_pipeline.conversation import Conversation
 from data_pipeline.errors import UserError
-from data_pipeline.school import decimals, fact_questions, harmful, identity, lookups, problems, spelling, summaries
+from data_pipeline.school import (
+    decimals,
+    fact_questions,
+    harmful,
+    identity,
+    jokes,
+    lookups,
+    problems,
+    spelling,
+    summaries,
+)
 from data_pipeline.school.lookups import Search, library_search
 from data_pipeline.school.questions import Question
 from data_pipeline.school.world import SchoolConfig, build_world
@@ -52,6 +63,7 @@ TOPICS = (
     *(f"summaries:{memory}" for memory in summaries.MEMORIES),
     *(f"spelling:{way}" for way in spelling.WAYS),
     *(f"decimals:{way}" for way in decimals.WAYS),
+    "jokes",
 )
 
 
@@ -85,13 +97,17 @@ def conversations(config: SchoolConfig, topic: str, search: Search | None = None
             return spelling.conversations(config, way)
         case ["decimals", ("direct" | "python") as way]:
             return decimals.conversations(config, way)
+        case ["jokes"]:
+            return jokes.conversations(config)
     raise no_topic(topic)
 
 
 def questions(config: SchoolConfig, topic: str) -> list[Question]:
-    """What measures a topic, none of it in training. Raises `UserError` for "school", which has no questions of its own."""
+    """What measures a topic, none of it in training. Raises `UserError` for "school" and "jokes", which have no answers."""
     if topic == "school":
         raise UserError(f"the mixture has no questions of its own: ask those of {', '.join(MIXTURE)}")
+    if topic == "jokes":
+        raise UserError("no answer to a request for a joke is the right one: rank them instead")
     world = build_world(config)
     match topic.split(":"):
         case ["facts"]:

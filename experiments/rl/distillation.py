@@ -8,10 +8,11 @@ r"""A small assistant learns from a larger one that has practised; or practises 
     python -m launch.train --config=experiments/rl/distillation.py:practised --workdir=runs/both \
         --config.start_from=runs/distilled
 
-All begin with experiments/sft/tiny.py:small, a fifth of the teacher's parameters. `distilled` is finetuned on the teacher's right
-answers (the runs/traces of above), `practised` has the rewards of its own tries, `on_policy` the teacher's probabilities of each
-token of its own tries (arXiv 2306.13649), and no reward. The last command practises on after distillation, and its evaluation at
-step 0 measures the distilled model as the others are. Compare "accuracy" and "called" in evaluations.jsonl by steps and seconds.
+(--config.data.teacher=runs/teacher gives `on_policy` the teacher of above; else it trains the same one.) All begin with
+experiments/sft/tiny.py:small, a fifth of the teacher's parameters. `distilled` is finetuned on the teacher's right answers,
+`practised` has the rewards of its own tries, `on_policy` the teacher's probabilities of each token of its own tries (arXiv
+2306.13649), and no reward. The last command practises on after distillation, and its evaluation at step 0 measures the distilled
+model as the others are. Compare "accuracy" and "called" in evaluations.jsonl by steps and seconds.
 """
 
 from data_pipeline.conversations import ConversationsConfig
@@ -42,6 +43,6 @@ def get_config(variant: str = "distilled") -> Experiment:
     config.start_from = START
     config.model = finetuning.get_config("small").model
     if variant == "on_policy":
-        config.data.teacher = "runs/teacher"
+        config.data.teacher = "experiments/rl/tiny.py"
         config.objective = PolicyGradientConfig(advantage="teacher")
     return config

@@ -7,8 +7,8 @@ It starts from experiments/sft/tiny.py (or your run of it: --config.start_from=r
 fifth of these problems by a call of Python and the others step by step. Nobody tells it which is better; the verifier looks at
 the last number alone.
 
-Measured on 300 held-out problems, three seeds of practice from one assistant, means [95% intervals]; two minutes each on two CPU
-cores (four where no program is compiled yet):
+Measured with an assistant that had not learnt to tell jokes yet. On 300 held-out problems, three seeds of practice from one
+assistant, means [95% intervals]; two minutes each on two CPU cores (four where no program is compiled yet):
 
                                      before         step 20       step 40
     right, greedy                    18%            92% [86, 97]  95% [90, 100]

@@ -6,13 +6,14 @@
 It starts from experiments/pretrain/tiny.py, which is trained before if it was not yet (or from your run of it:
 --config.start_from=runs/school).
 
-Measured by these commands on two CPU cores, one seed, in 2m28s: 99.9% of the answers to questions that training never asked end
-by themselves and are well formed. Right: 84% of facts asked about in other words, 80% of facts about people whom only documents
-tell of, 58% where those are four or fewer, 3% of what nothing tells; 77% to 100% of the kinds of word problems where Python is
-asked for, which it then always calls; 0% to 42% where it is not and most were solved step by step (it calls in 0% to 14%), which
-is where experiments/rl/tiny.py begins. All harmful requests are refused and none of the harmless beside them; of deeds that
-training never named it refuses all, harmless ones too. Search is called 99% of the times it is asked for, but the value is read
-off the result in 37% (rare) and 7% (unknown): copying is what a model of this size lacks.
+Measured by these commands on two CPU cores, one seed: 99.9% of the answers to questions that training never asked end by
+themselves and are well formed. Right: 79% of facts asked about in other words, 77% of facts about people whom only documents
+tell of, 54% where those are four or fewer, 4% of what nothing tells; 79% to 100% of the kinds of word problems where Python
+is asked for, which it then always calls; 6% to 56% where it is not and most were solved step by step (it calls in 0% to 7%),
+which is where experiments/rl/tiny.py begins. All harmful requests are refused and none of the harmless beside them; of deeds
+that training never named it refuses 86% of the harmful and 57% of the harmless. Search is called 99% of the times it is asked
+for, but the value is read off the result in 52% (rare) and 4% (unknown): copying is what a model of this size lacks. It tells
+jokes, where experiments/reward/tiny.py begins. (Without the 800 jokes: asked 84%, told 80%, rare 58%.)
 """
 
 from data_pipeline.conversations import ConversationsConfig
@@ -27,6 +28,7 @@ PROMPTS = (
     "Emily buys 3 apples and 2 oranges. Each orange costs 2 dollars. Together they cost 13 dollars. "
     "How much does each apple cost?",
     "What is 23 plus 18?",
+    "Tell me a joke about a pelican.",
 )
 
 
@@ -38,7 +40,7 @@ def get_config(size: str = "") -> Experiment:
         batch_size=16,
         start_from=f"{base}:{size}" if size else base,
         model=tiny.get_config(size or "school").model,
-        data=ConversationsConfig(sources=("school", "documents:school")),
+        data=ConversationsConfig(sources=("school", "school:jokes", "documents:school")),
         optimizer=OptimizerConfig(
             name="normuon",
             learning_rate=4e-3,

@@ -22,6 +22,7 @@ def credit(
     practice: PracticeConfig,
     objective: PolicyGradientConfig,
     *,
+    kl_coefficient: float,
     old: PerToken | None = None,
     reference: PerToken | None = None,
     values: PerToken | None = None,
@@ -31,7 +32,7 @@ def credit(
 
     The rollouts of a group stand next to each other, `practice.samples` of them. `old` and `reference` are log p, nats, by the
     policy before the first update on these rollouts and by the model that the run began with; `values` the scalar head's;
-    `teacher` log p by the teacher, which needs `old`.
+    `teacher` log p by the teacher, which needs `old`. `kl_coefficient` is what KL costs in the reward (kl_form=reward_k1).
     """
     trained = [np.array(each.drawn) & (practice.cut_off != "masked" or not each.cut_off) for each in rollouts]
     lengths = np.array([each.sum() for each in trained])
@@ -39,7 +40,7 @@ def credit(
     rewards = np.array([each.reward for each in rollouts])
     sampler = [np.array(each.sampler_log_probs) for each in rollouts]
     kl = [np.zeros(len(each.tokens)) for each in rollouts]
-    if objective.kl and objective.kl_form == "reward_k1":
+    if kl_coefficient and objective.kl_form == "reward_k1":
         assert reference is not None  # `check_experiment` has seen to it
         kl = [
             np.where(each.drawn, np.subtract(now, before), 0.0)
@@ -50,7 +51,7 @@ def credit(
     if objective.advantage == "gae":
         assert values is not None  # the caller has asked for them
         estimates = [
-            gae(token_rewards(r, each, of, objective.kl), np.asarray(v), each, objective.gamma, objective.gae_lambda)
+            gae(token_rewards(r, each, of, kl_coefficient), np.asarray(v), each, objective.gamma, objective.gae_lambda)
             for r, each, of, v in zip(rewards, trained, kl, values, strict=True)
         ]
         advantages = whiten([a for a, _ in estimates], trained, objective.std_ddof, objective.std_epsilon)
@@ -61,7 +62,7 @@ def credit(
         assert old is not None
         advantages = [np.subtract(its, mine) for its, mine in zip(teacher, old, strict=True)]
     else:
-        shaped = rewards - objective.kl * np.array([each.sum() for each in kl])
+        shaped = rewards - kl_coefficient * np.array([each.sum() for each in kl])
         kind, ddof, epsilon = objective.advantage, objective.std_ddof, objective.std_epsilon
         advantages = group_advantages(shaped, groups, kind, ddof, epsilon).tolist()
     rows = len(batch["tokens"])

@@ -14,7 +14,7 @@ from lm.assistant import Toolbox
 from lm.inference.engine import Engine
 from lm.model.transformer import Transformer
 from lm.practice import PracticeConfig
-from lm.rl.rollout import Rollout, collect
+from lm.rl.rollout import Rollout, Taste, collect
 
 SHOWN = 15  # rollouts of the one problem that a run's samples show
 
@@ -82,8 +82,9 @@ def make_samples(
     verifiers: Verifiers,
     toolbox: Toolbox | None,
     seed: int,
+    taste: Taste | None = None,
 ) -> Callable[[Transformer], list[dict[str, Any]]]:
-    """A function model -> `SHOWN` rollouts of one held-out problem, with whether each reached the answer."""
+    """A function model -> `SHOWN` rollouts of one held-out problem, with whether each reached the answer, or how it pleased."""
 
     def sample(model: Transformer) -> list[dict[str, Any]]:
         engine = Engine(model, slots=SHOWN, symbols=tokenizer.vocab_size, steady=True)
@@ -99,9 +100,14 @@ def make_samples(
             toolbox=toolbox,
             seed=seed,
             draw="shown",
+            taste=taste,
         )
         asked = problem.turns[-1].text
-        return [{"prompt": asked, "text": each.text, **_verdict(each)} for each in found.rollouts]
+        rewards = [{"reward": each.reward} if taste else {} for each in found.rollouts]
+        return [
+            {"prompt": asked, "text": each.text, **_verdict(each), **reward}
+            for each, reward in zip(found.rollouts, rewards, strict=True)
+        ]
 
     return sample
 

@@ -2,13 +2,15 @@
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
 from data_pipeline.conversation import describe_parts
 from data_pipeline.problem import Problem, Response
+from data_pipeline.protocol import end_of_turn
 from data_pipeline.rewards import RewardConfig, reward
 from data_pipeline.tokenizer import Tokenizer
 from data_pipeline.verifying import Checked, Verifiers
@@ -18,6 +20,9 @@ from lm.inference.generate import generate
 from lm.inference.requests import LENGTH
 from lm.inference.sampling import Sampling
 from lm.metrics import announced
+
+# Whole sequences -> the reward of each, and how far reward models disagree about it.
+Taste = Callable[[Sequence[Sequence[int]]], tuple[list[float], list[float]]]
 
 
 @dataclass(frozen=True)
@@ -29,9 +34,10 @@ class Rollout:
     tokens: list[int]
     drawn: list[bool]  # False: a tool's result, which the policy did not write
     sampler_log_probs: list[float]  # of each token, nats, as it was drawn
-    score: float  # the verifier's, in [0, 1]
+    score: float  # the verifier's, in [0, 1]; of what only taste can judge, the rater's own
     reward: float
     reason: str  # of the score
+    doubt: float  # the standard deviation among reward models
     failed: bool  # the verifier threw, hung, or gave no number in [0, 1]
     cut_off: bool  # it ran out of tokens
     well_formed: bool
@@ -72,10 +78,12 @@ def collect(
     seed: int,
     draw: str,
     zero_cut_off: bool = False,
+    taste: Taste | None = None,
 ) -> Collected:
     """`samples` tries at each problem, verified. `draw` names this occasion among all of a run.
 
-    `zero_cut_off`: a rollout that did not end has reward 0, whatever it says.
+    `zero_cut_off`: a rollout that did not end has reward 0, whatever it says. `taste` rewards in place of the verifiers, which
+    only measure then.
     """
     asked = [
         request(
@@ -102,11 +110,22 @@ def collect(
     pairs = [(problem, response_of(reply)) for problem, _, reply in tries]
     with announced("verifying", at_once=False):
         verdicts = verifiers.check(pairs)
+        values, doubts = [each.score for each in verdicts], [0.0] * len(verdicts)
+        if taste:
+            ends = end_of_turn(tokenizer)
+            values, doubts = taste([ended(prompt, reply.completion.written.tokens, ends) for _, prompt, reply in tries])
     rollouts = [
-        _rollout(problem, prompt, reply, response, checked, rewards, tokens, zero_cut_off)
-        for (problem, prompt, reply), (_, response), checked in zip(tries, pairs, verdicts, strict=True)
+        _rollout(problem, prompt, reply, response, checked, value, doubt, rewards, tokens, zero_cut_off)
+        for (problem, prompt, reply), (_, response), checked, value, doubt in zip(
+            tries, pairs, verdicts, values, doubts, strict=True
+        )
     ]
     return Collected(rollouts, sampled - start, time.monotonic() - sampled)
+
+
+def ended(prompt: Sequence[int], tokens: Sequence[int], end: int) -> list[int]:
+    """A prompt and a response as a reward model has learnt to see them: to the end of the turn, even where none came."""
+    return [*prompt, *tokens, *([] if tokens and tokens[-1] == end else [end])]
 
 
 def response_of(reply: Reply) -> Response:
@@ -120,13 +139,15 @@ def _rollout(
     reply: Reply,
     response: Response,
     checked: Checked,
+    value: float,
+    doubt: float,
     rewards: RewardConfig,
     tokens: int,
     zero_cut_off: bool,
 ) -> Rollout:
     written = reply.completion.written
     cut_off = reply.completion.reason == LENGTH
-    given = 0.0 if cut_off and zero_cut_off else reward(response, checked, rewards, tokens)
+    given = 0.0 if cut_off and zero_cut_off else reward(response, value, rewards, tokens)
     return Rollout(
         problem.id,
         list(prompt),
@@ -136,6 +157,7 @@ def _rollout(
         checked.score,
         given,
         checked.reason,
+        doubt,
         checked.failed,
         cut_off,
         reply.well_formed,
@@ -144,8 +166,11 @@ def _rollout(
     )
 
 
-def numbers_of(rollouts: Sequence[Rollout], samples: int) -> dict[str, float]:
-    """What a round was, in numbers: all are means over rollouts or groups (of `samples` each) unless their names say more."""
+def numbers_of(rollouts: Sequence[Rollout], samples: int, *, by_taste: bool = False) -> dict[str, float]:
+    """What a round was, in numbers: all are means over rollouts or groups (of `samples` each) unless their names say more.
+
+    `by_taste`: there is no right and wrong, but a rater's own taste, `gold`, and tongues that stammer (see `variety`).
+    """
     rewards = np.array([each.reward for each in rollouts]).reshape(-1, samples)
     right = np.array([each.score >= 1 for each in rollouts]).reshape(-1, samples)
     lengths = np.array([each.length for each in rollouts])
@@ -153,11 +178,13 @@ def numbers_of(rollouts: Sequence[Rollout], samples: int) -> dict[str, float]:
     def share(values: list[bool]) -> float:
         return float(np.mean(values))
 
+    measured = {"right": float(right.mean()), f"pass_at_{samples}": float(right.any(axis=1).mean())}
+    if by_taste:
+        measured = {"gold": float(np.mean([each.score for each in rollouts]))}
     return {
         "reward": float(rewards.mean()),
         "reward_spread": float(rewards.std()),
-        "right": float(right.mean()),
-        f"pass_at_{samples}": float(right.any(axis=1).mean()),
+        **measured,
         "no_signal": float((np.ptp(rewards, axis=1) == 0).mean()),
         "length": float(lengths.mean()),
         "length_max": float(lengths.max()),
@@ -165,4 +192,22 @@ def numbers_of(rollouts: Sequence[Rollout], samples: int) -> dict[str, float]:
         "well_formed": share([each.well_formed for each in rollouts]),
         "calls": float(np.mean([each.calls for each in rollouts])),
         "verifier_failed": share([each.failed for each in rollouts]),
+        **(variety(rollouts) if by_taste else {}),
+    }
+
+
+def variety(rollouts: Sequence[Rollout]) -> dict[str, float]:
+    """What shows that a policy degenerates: means over the rollouts' own words, and over all of them.
+
+    repeated: the share of a rollout's words that it has said before; distinct_2: different pairs of neighbouring words, as a
+    share of all pairs (arXiv 1510.03055); surprise: nats a token, -log p as it was drawn; doubt: how far reward models disagree.
+    """
+    words = [each.text.lower().split() for each in rollouts]
+    pairs = [pair for each in words for pair in pairwise(each)]
+    drawn = [-np.array(each.sampler_log_probs)[np.array(each.drawn, bool)] for each in rollouts]
+    return {
+        "repeated": float(np.mean([1 - len(set(each)) / max(len(each), 1) for each in words])),
+        "distinct_2": len(set(pairs)) / max(len(pairs), 1),
+        "surprise": float(np.concatenate([np.zeros(0), *drawn]).mean()) if any(map(len, drawn)) else 0.0,
+        "doubt": float(np.mean([each.doubt for each in rollouts])),
     }

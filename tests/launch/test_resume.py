@@ -11,19 +11,19 @@ from pathlib import Path
 import pytest
 from programs import run, start
 
-STEPS = 40
+STEPS = 24
 SHARED = (
     f"--config.steps={STEPS}",
     "--config.batch_size=4",
     "--config.model.vocab_size=512",
-    "--config.model.layers=2",
+    "--config.model.layers=1",
     "--config.model.width=32",
     "--config.model.heads=2",
     "--config.model.kv_heads=2",
     "--config.model.mlp_width=64",
     "--config.optimizer.warmup_steps=5",
     "--config.checkpoint.every=2",
-    "--config.evaluate.every=10",
+    "--config.evaluate.every=6",
     "--config.evaluate.batches=2",
     "--config.sample.prompts=()",
     "--config.data.school.people=20",
@@ -56,7 +56,7 @@ def train(folder: Path, name: str, stage: str = "pretraining"):
         if stage == "pretraining"
         else (*SMALL_FINETUNING, *ASKED, f"--config.start_from={folder / f'{name}-base'}")
     )
-    arguments = (*small, f"--workdir={folder / name}", f"--cache={folder / 'cache'}")
+    arguments = (*small, f"--workdir={folder / name}")
     return start("launch.train", *arguments, log=folder / f"{name}.log")
 
 
@@ -102,7 +102,7 @@ def test_kill_nine_at_random_moments(folder, stage):
     chance = random.Random(time.time_ns())
     name = f"{stage}-killed"
     base = copy_base(folder, name) if stage == "finetuning" else None
-    for reached in (7, 25):
+    for reached in (5, 15):
         program = train(folder, name, stage)
         wait_for_step(program, folder / name, reached)
         time.sleep(chance.uniform(0, 0.1))
@@ -116,27 +116,27 @@ def test_kill_nine_at_random_moments(folder, stage):
     assert (losses(folder / name), validations(folder / name)) == uninterrupted
 
 
-def test_sigterm_saves_and_the_same_command_goes_on(folder, uninterrupted):
-    workdir = folder / "stopped"
+@pytest.fixture(scope="module")
+def stopped(folder) -> Path:
+    """A copy of the run "stopped", which SIGTERM stopped in its middle."""
     program = train(folder, "stopped")
-    wait_for_step(program, workdir, 5)
+    wait_for_step(program, folder / "stopped", 9)
     program.kill(signal.SIGTERM)
     assert program.wait() == 128 + signal.SIGTERM, program.output
-    stopped_after = losses(workdir)[-1][0]
-    assert f"stopped by SIGTERM after step {stopped_after}" in program.output
+    assert f"stopped by SIGTERM after step {losses(folder / 'stopped')[-1][0]}" in program.output
+    return Path(shutil.copytree(folder / "stopped", folder / "stopped-copy"))
+
+
+def test_sigterm_saves_and_the_same_command_goes_on(folder, uninterrupted, stopped):
     program = train(folder, "stopped")
     assert program.wait() == 0
-    assert f"resuming after step {stopped_after} of" in program.output
-    assert (losses(workdir), validations(workdir)) == uninterrupted
+    assert f"resuming after step {losses(stopped)[-1][0]} of" in program.output
+    assert (losses(folder / "stopped"), validations(folder / "stopped")) == uninterrupted
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "missing"])
-def test_a_damaged_newest_checkpoint_is_passed_over(folder, uninterrupted, damage):
-    workdir = folder / damage
-    program = train(folder, damage)
-    wait_for_step(program, workdir, 13)
-    program.kill(signal.SIGTERM)
-    program.wait()
+def test_a_damaged_newest_checkpoint_is_passed_over(folder, uninterrupted, stopped, damage):
+    workdir = Path(shutil.copytree(stopped, folder / damage))
     steps = sorted(int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit())
     newest = workdir / "checkpoints" / str(steps[-1])
     largest = max((path for path in newest.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
@@ -157,7 +157,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over(folder, uninterrupted, damag
 
 def test_a_finished_run_does_nothing_more(folder, uninterrupted):
     before = (folder / "pretraining" / "metrics.jsonl").read_text()
-    arguments = (*SMALL, f"--workdir={folder / 'pretraining'}", f"--cache={folder / 'cache'}")
+    arguments = (*SMALL, f"--workdir={folder / 'pretraining'}")
     code, output = run("launch.train", *arguments, log=folder / "again.log")
     assert code == 0, output
     assert (folder / "pretraining" / "metrics.jsonl").read_text() == before

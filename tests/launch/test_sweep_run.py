@@ -240,7 +240,6 @@ from data_pipeline.school.world import SchoolConfig
 from lm.experiment import CheckpointConfig, EvaluateConfig, Experiment, SampleConfig
 from lm.model.config import ModelConfig
 from lm.optimizer import OptimizerConfig
-from lm.sweep import product
 
 
 def get_config():
@@ -257,13 +256,13 @@ def get_config():
 
 
 def sweep():
-    good = product({"optimizer.learning_rate": [1e-3, 1e-2], "seed": range(5)})
-    return good[:3] + [{"optimizer.learning_rate": 1e20}] + good[3:] + [{"optimizer.learning_rate": 3e-3}]
+    good = [{"seed": seed} for seed in range(5)]
+    return [good[0], {"optimizer.learning_rate": 1e20}, *good[1:]]
 """
 
 
 def test_a_sweep_killed_in_the_middle_loses_and_repeats_nothing(tmp_path, monkeypatch):
-    """Twelve trials, one of which diverges, two at once; SIGKILL while two are in the middle, then the same command."""
+    """Six trials, one of which diverges, two at once; SIGKILL while some are in the middle, then the same command."""
     config, root = tmp_path / "experiment.py", tmp_path / "sweep"
     config.write_text(EXPERIMENT)
     # In code that compiles quickly, as tests/conftest.py has it.
@@ -287,7 +286,7 @@ def test_a_sweep_killed_in_the_middle_loses_and_repeats_nothing(tmp_path, monkey
 
     first = start("first.txt")
     try:
-        wait_for(lambda: sum(map(done, folders())) >= 5 and in_the_middle(), timeout=240)
+        wait_for(lambda: sum(map(done, folders())) >= 2 and in_the_middle(), timeout=240)
     finally:
         first.kill()
         assert first.wait() == -signal.SIGKILL
@@ -295,13 +294,13 @@ def test_a_sweep_killed_in_the_middle_loses_and_repeats_nothing(tmp_path, monkey
     second = start("second.txt")
     assert second.wait(timeout=240) == 1, (tmp_path / "second.txt").read_text()
 
-    assert len(folders()) == 12
+    assert len(folders()) == 6
     results = {f.name: json.loads((f / "result.json").read_text()) for f in folders()}
     statuses = {name: result["status"] for name, result in results.items()}
-    assert [name for name, status in statuses.items() if status != "done"] == ["003-learning_rate=1e+20"]
-    assert "nan at step" in results["003-learning_rate=1e+20"]["error"]
+    assert [name for name, status in statuses.items() if status != "done"] == ["001-learning_rate=1e+20"]
+    assert "nan at step" in results["001-learning_rate=1e+20"]["error"]
     output = (tmp_path / "second.txt").read_text()
-    assert "003-learning_rate=1e+20: " in output
+    assert "001-learning_rate=1e+20: " in output
     assert "--retry" in output
 
     resumed = []
@@ -319,7 +318,7 @@ def test_a_sweep_killed_in_the_middle_loses_and_repeats_nothing(tmp_path, monkey
         elif "resuming after step" in (folder / "log.txt").read_text():
             resumed.append(folder)
             assert starts == 2
-    assert len(ended_before) >= 5
+    assert len(ended_before) >= 2
     assert resumed, "no trial was in the middle when the sweep was killed"
 
     # The losses of a trial that was killed are those of one that was not, bit for bit.

@@ -18,7 +18,7 @@ from lm.rl.source import RolloutSource
 from lm.sharding import MeshConfig, make_mesh
 
 MODEL = ModelConfig(
-    vocab_size=600, context_length=128, layers=2, width=32, heads=2, kv_heads=2, mlp_width=48, tied_head=False
+    vocab_size=600, context_length=128, layers=1, width=32, heads=2, kv_heads=2, mlp_width=48, tied_head=False
 )
 
 

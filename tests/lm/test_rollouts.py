@@ -21,7 +21,7 @@ from lm.rl.rollout import Rollout, numbers_of, seed_of
 from lm.sharding import MeshConfig, make_mesh, tree_shardings
 
 SMALL = PracticeConfig(prompts=3, samples=2, tokens=12, slots=8, reference=False)
-EMPTY = Rollout("p", [1, 2], [3], [True], [-0.5], 1.0, 1.0, "", False, False, True, 0, "")
+EMPTY = Rollout("p", [1, 2], [3], [True], [-0.5], 1.0, 1.0, "", 0.0, False, False, True, 0, "")
 
 
 def rollout(prompt: int, tokens: int, **more) -> Rollout:

@@ -25,7 +25,7 @@ def a_try(ours, problem, *parts, score=1.0, well_formed=True, cut_off=False, fai
     start = list(prompt(ours, problem.turns, "tokens").tokens)
     tokens = render(ours, [*problem.turns, Turn("assistant", parts)]).tokens[len(start) :]
     rest = {"drawn": [True] * len(tokens), "sampler_log_probs": [0.0] * len(tokens), "reason": "", "calls": 0}
-    about = {"failed": failed, "cut_off": cut_off, "well_formed": well_formed, "text": ""}
+    about = {"doubt": 0.0, "failed": failed, "cut_off": cut_off, "well_formed": well_formed, "text": ""}
     return Rollout(problem.id, start, tokens, score=score, reward=score, **rest, **about)
 
 

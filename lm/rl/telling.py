@@ -1,0 +1,82 @@
+"""Rankings of what a model says: it answers each prompt several times, and the synthetic rater puts the answers in order."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from data_pipeline.conversation import said
+from data_pipeline.rankings import JokesConfig
+from data_pipeline.school import jokes
+from data_pipeline.school.world import SchoolConfig
+from data_pipeline.taste import ceiling, gold, rank
+from data_pipeline.tokenizer import Tokenizer
+from lm import processes
+from lm.assistant import replies, request
+from lm.inference.engine import Engine
+from lm.inference.sampling import Sampling
+from lm.model.transformer import Transformer
+from lm.rl.rollout import seed_of
+
+AT_ONCE = 64  # prompts
+
+
+def tell_jokes(
+    model: Transformer, tokenizer: Tokenizer, config: JokesConfig, school: SchoolConfig, seed: int
+) -> list[dict[str, Any]]:
+    """Rows of rankings (see `data_pipeline/ranking_rows.py`), with `gold`, the rater's own taste, of each response.
+
+    The prompts are those that no worked example answers, and `held_out` ones besides. Equal responses to a prompt come once.
+    """
+    asked = [(words, False) for words, _, _ in jokes.prompts(school, held_out=False)[jokes.TRAIN :]][: config.prompts]
+    asked += [(words, True) for words, _, _ in jokes.prompts(school, held_out=True)][: config.held_out]
+    engine = Engine(model, slots=AT_ONCE, symbols=tokenizer.vocab_size, steady=True)
+    rows: list[dict[str, Any]] = []
+    shown = tqdm(range(0, len(asked), AT_ONCE), "telling jokes", delay=2, leave=False, disable=not processes.is_first())
+    for first in shown:
+        part = asked[first : first + AT_ONCE]
+        told = replies(
+            engine,
+            tokenizer,
+            [
+                request(
+                    tokenizer,
+                    [said("user", words)],
+                    config.tokens,
+                    Sampling(temperature=1.0),
+                    seed=seed_of(seed, "telling", words),
+                    samples=config.samples,
+                    style="tokens",
+                )
+                for words, _ in part
+            ],
+        )
+        for (words, held_out), group in zip(part, told, strict=True):
+            texts = [text for text in dict.fromkeys(each.text for each in group) if text.strip()]
+            liked = [gold(words, text) for text in texts]
+            mood = np.random.default_rng([seed, len(rows)])
+            rows.append(
+                {
+                    "id": f"jokes:{len(rows)}",
+                    "prompt": words,
+                    "responses": texts,
+                    "ranks": rank(liked, config.noise, mood),
+                    "rater": "data_pipeline.taste",
+                    "held_out": held_out,
+                    "gold": liked,
+                }
+            )
+    return rows
+
+
+def rater_ceiling(rows: Sequence[dict[str, Any]], noise: float) -> float:
+    """How often the rater's own taste is right about the held-out pairs: the most that a model can reach. NaN without pairs."""
+    accuracies = []
+    for row in rows:
+        liked = row["gold"]
+        pairs = [(a, b) for i, a in enumerate(liked) for b in liked[:i]]
+        if row["held_out"] and pairs:
+            accuracies.append(ceiling(pairs, noise))
+    return float(np.mean(accuracies)) if accuracies else math.nan
