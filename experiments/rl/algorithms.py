@@ -18,12 +18,13 @@ from typing import Any
 from experiments.rl import tiny
 from lm.experiment import EvaluateConfig, Experiment
 from lm.objectives.policy_gradient import PRESETS, PolicyGradientConfig, preset
+from lm.practice import PracticeConfig
 
 ROUNDS, ROLLOUTS = 40, 128
-KL = [{"objective.kl": 0.0}] + [
+KL: list[dict[str, Any]] = [{"objective.kl": 0.0}] + [
     {"objective.kl": kl, "objective.kl_form": form} for kl in (0.01, 0.1) for form in ("reward_k1", "loss_k3")
 ]
-CLIPS = [
+CLIPS: list[dict[str, Any]] = [
     {"objective.clip_low": low, "objective.clip_high": high}
     for low, high in ((0.1, 0.1), (0.2, 0.2), (0.2, 0.28), (1.0, 1e6))
 ]
@@ -32,20 +33,23 @@ CLIPS = [
 def get_config(variant: str = "algorithms") -> Experiment:
     """One algorithm, or what all runs of a study share."""
     config = tiny.get_config()
-    config.data.updates = 4 if variant == "clipping" else 2
-    config.steps = ROUNDS * config.data.updates
+    updates = 4 if variant == "clipping" else 2
+    config.steps = ROUNDS * updates
+    config.data = PracticeConfig(prompts=ROLLOUTS // 8, samples=8, tokens=96, calls=2, updates=updates)
     config.evaluate = EvaluateConfig(every=config.steps // 4)
     config.checkpoint.every = 0
     if variant not in ("algorithms", "groups", "kl", "clipping"):
         config.objective = preset(variant)
-        config.model.scalar_head = config.objective.advantage == "gae"
+        config.model.scalar_head = variant == "ppo"
     return config
 
 
 def sweep(study: str = "algorithms") -> list[dict[str, Any]]:
     """The runs of a study."""
-    sizes = [{"data.samples": size, "data.prompts": ROLLOUTS // size} for size in (2, 4, 8, 16, 32)]
-    studies = {
+    sizes: list[dict[str, Any]] = [
+        {"data.samples": size, "data.prompts": ROLLOUTS // size} for size in (2, 4, 8, 16, 32)
+    ]
+    studies: dict[str, list[dict[str, Any]]] = {
         "algorithms": [_changes(name) for name in PRESETS],
         "groups": sizes,
         "kl": KL,

@@ -12,6 +12,7 @@ problems.3 numbers.right and problems.4 numbers.right in evaluations.jsonl.
 from data_pipeline.problems import ProblemsConfig
 from experiments.rl import tiny
 from lm.experiment import EvaluateConfig, Experiment
+from lm.practice import PracticeConfig
 
 
 def get_config() -> Experiment:
@@ -19,7 +20,6 @@ def get_config() -> Experiment:
     config = tiny.get_config()
     config.start_from = "experiments/sft/solutions.py:countdown"
     config.steps = 100
-    config.data.problems = ProblemsConfig(sources=("countdown",), count=10_000)
-    config.data.samples, config.data.tokens, config.data.calls = 16, 48, 0
+    config.data = PracticeConfig(problems=ProblemsConfig(sources=("countdown",), count=10_000), samples=16, tokens=48)
     config.evaluate = EvaluateConfig(every=20)
     return config

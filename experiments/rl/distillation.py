@@ -21,6 +21,7 @@ from experiments.rl import tiny as practice
 from experiments.sft import tiny as finetuning
 from lm.experiment import CheckpointConfig, EvaluateConfig, Experiment, QuestionsConfig, SampleConfig
 from lm.objectives.policy_gradient import PolicyGradientConfig
+from lm.practice import PracticeConfig
 
 START = "experiments/sft/tiny.py:small"
 
@@ -43,6 +44,6 @@ def get_config(variant: str = "distilled") -> Experiment:
     config.start_from = START
     config.model = finetuning.get_config("small").model
     if variant == "on_policy":
-        config.data.teacher = "experiments/rl/tiny.py"
+        config.data = PracticeConfig(prompts=16, samples=8, tokens=96, calls=2, teacher="experiments/rl/tiny.py")
         config.objective = PolicyGradientConfig(advantage="teacher")
     return config

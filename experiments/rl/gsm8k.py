@@ -18,6 +18,11 @@ from lm.optimizer import OptimizerConfig
 from lm.practice import PracticeConfig
 
 
+def problems() -> ProblemsConfig:
+    """The two files."""
+    return ProblemsConfig(("gsm8k/train.jsonl.gz",), 10_000, held_out_sources=("gsm8k/test.jsonl.gz",))
+
+
 def get_config() -> Experiment:
     """Two hundred updates of 32 problems, 8 tries each of 512 tokens at most."""
     model = llama3.get_config("1b").model
@@ -29,9 +34,7 @@ def get_config() -> Experiment:
         start_from="runs/llama3-1b",
         model=model,
         data=PracticeConfig(
-            problems=ProblemsConfig(
-                sources=("gsm8k/train.jsonl.gz",), held_out_sources=("gsm8k/test.jsonl.gz",), count=10_000
-            ),
+            problems=problems(),
             prompts=32,
             samples=8,
             tokens=512,

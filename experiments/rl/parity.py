@@ -11,14 +11,14 @@ from lm.practice import PracticeConfig
 def get_config(percent: str = "10") -> Experiment:
     """The experiment."""
     return Experiment(
-        steps=40,
+        steps=60,
         batch_size=16,
         start_from=f"experiments/sft/parity.py:{percent}",
-        model=parity.get_config().model,
-        data=PracticeConfig(problems=ProblemsConfig(sources=("parity",)), prompts=32, samples=8, tokens=24, slots=128),
-        objective=PolicyGradientConfig(),
+        model=parity.get_config(percent).model,
+        data=PracticeConfig(problems=ProblemsConfig(sources=("parity",)), prompts=64, samples=8, tokens=24, slots=128),
+        objective=PolicyGradientConfig(kl=0.1),
         optimizer=OptimizerConfig(
-            name="adamw", learning_rate=1e-3, warmup_steps=5, schedule="linear", final_fraction=0.0, weight_decay=0.0
+            name="adamw", learning_rate=5e-4, warmup_steps=5, schedule="linear", final_fraction=0.0, weight_decay=0.0
         ),
         evaluate=EvaluateConfig(every=20),
         sample=SampleConfig(every=0),

@@ -14,6 +14,7 @@ from data_pipeline.gym import STEPS
 from data_pipeline.problems import ProblemsConfig
 from experiments.rl import tiny
 from lm.experiment import EvaluateConfig, Experiment
+from lm.practice import PracticeConfig
 
 
 def get_config(task: str = "chain_sum") -> Experiment:
@@ -22,7 +23,6 @@ def get_config(task: str = "chain_sum") -> Experiment:
     name = task.partition("?")[0]
     config.start_from = f"experiments/sft/solutions.py:{name}" if name in STEPS else ""
     config.steps = 60
-    config.data.problems = ProblemsConfig(sources=(f"gym:{task}",))
-    config.data.tokens, config.data.calls = 128, 0
+    config.data = PracticeConfig(problems=ProblemsConfig(sources=(f"gym:{task}",)), tokens=128)
     config.evaluate = EvaluateConfig(every=20)
     return config

@@ -20,8 +20,12 @@ off is left out of the update rather than punished, and the clip is wider above 
 Not measured: it needs a GPU. The same effect in two minutes on a CPU is experiments/rl/parity.py.
 """
 
+from dataclasses import replace
+
 from experiments.rl import gsm8k
 from lm.experiment import Experiment
+from lm.objectives.policy_gradient import preset
+from lm.practice import PracticeConfig
 
 
 def get_config() -> Experiment:
@@ -29,7 +33,9 @@ def get_config() -> Experiment:
     config = gsm8k.get_config()
     config.steps = 1000
     config.model.context_length = 4096
-    config.data.tokens, config.data.cut_off, config.data.refill = 2048, "masked", 3
-    config.objective.clip_high = 0.28
+    config.data = PracticeConfig(
+        problems=gsm8k.problems(), prompts=32, samples=8, tokens=2048, slots=128, cut_off="masked", refill=3
+    )
+    config.objective = replace(preset("dr_grpo"), clip_high=0.28)
     config.evaluate.every = config.checkpoint.every = 50
     return config

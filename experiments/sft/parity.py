@@ -18,7 +18,9 @@ def get_config(percent: str = "10") -> Experiment:
         steps=200,
         batch_size=32,
         model=ModelConfig(
-            vocab_size=274,  # special tokens, bytes, a space, and 0 1 =
+            vocab_size=273
+            if percent == "0"
+            else 274,  # special tokens, bytes, a space, 0, 1, and = where there are steps
             context_length=128,
             layers=2,
             width=64,
