@@ -3,7 +3,7 @@
     python -m launch.train --config=experiments/sft/parity.py:10 --workdir=runs/parity-10
 
 From random parameters, with a tokenizer of its own. The variant says how many percent of the examples are worked bit by bit; all
-others are the answer alone, which cannot be learnt at this size: half of them come out right.
+others are the answer alone, which cannot be learnt at this size: half of them come out right. (Measured in experiments/rl.)
 """
 
 from data_pipeline.conversations import ConversationsConfig
