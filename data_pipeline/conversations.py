@@ -13,26 +13,26 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data_pipeline import gym, parity
+from data_pipeline import countdown, gym, parity
 from data_pipeline.chat_formats import read_conversations
-from data_pipeline.conversation import Conversation, Turn
+from data_pipeline.conversation import Conversation, Part, ToolCall, Turn
 from data_pipeline.errors import UserError
 from data_pipeline.marks import find_marks
 from data_pipeline.packing import Records
-from data_pipeline.prepare import cache_key, set_aside_note, tokenized
+from data_pipeline.prepare import cache_key, in_turn, set_aside_note, tokenized, trained_tokenizer
 from data_pipeline.protocol import render
 from data_pipeline.repeats import repeated
 from data_pipeline.school import worked_examples
 from data_pipeline.school.world import SchoolConfig
 from data_pipeline.school.world import check as check_school
 from data_pipeline.set_aside import SetAside
-from data_pipeline.shards import TokenizedRecords, write_shards
-from data_pipeline.sources import PARAGRAPHS, SOURCES, source_fingerprint
+from data_pipeline.shards import TokenizedRecords, is_held_out, write_shards
+from data_pipeline.sources import PARAGRAPHS, SOURCES, read_documents, source_fingerprint
 from data_pipeline.tokenizer import Tokenizer, load_tokenizer
 
 DOCUMENTS = "documents:"
 GYM = "gym:"
-PARITY = "parity:"
+COUNTDOWN, PARITY = "countdown", "parity:"
 GYM_ITEMS = 2_000  # of a task, to learn from
 VERSION = 1  # of the readers and the protocol: another one prepares everything again
 
@@ -42,10 +42,10 @@ class ConversationsConfig:
     """What is read in finetuning."""
 
     sources: tuple[str, ...] = ("school",)
-    """school (its mixture of topics), school:TOPIC, gym:TASK (of reasoning-gym), parity:PERCENT (see parity.py), tfds:NAME, or
-    files: a path or a glob of JSONL or JSON, also .gz and .zst. Rows may be OpenAI's messages, ShareGPT, Alpaca, OpenAssistant's
-    trees, or a prompt and a response. documents:SOURCE reads what pretraining reads, all of it trained, so that what it told is
-    not forgotten meanwhile.
+    """school (its mixture of topics), school:TOPIC, gym:TASK (of reasoning-gym), countdown, parity:PERCENT, tfds:NAME, or files:
+    a path or a glob of JSONL or JSON, also .gz and .zst. Rows may be OpenAI's messages, ShareGPT, Alpaca, OpenAssistant's trees,
+    or a prompt and a response. documents:SOURCE reads what pretraining reads, all of it trained, so that what it told is not
+    forgotten meanwhile.
     """
     weights: tuple[float, ...] = ()
     """How often each source is drawn from, row by row; empty: every conversation as often as `repeats` says in an epoch."""
@@ -54,7 +54,8 @@ class ConversationsConfig:
     held_out: float = 0.1
     """The share of conversations kept for validation, chosen by a hash of what they say, unless they say so themselves."""
     tokenizer: str = ""
-    """A tokenizer file or folder; empty: that of the run that finetuning starts from."""
+    """A tokenizer file or folder; empty: that of the run that finetuning starts from. Where there is none, one of
+    `model.vocab_size` symbols is trained on the conversations: they are then all that is read, from random parameters."""
     too_long: str = "set_aside"
     """What does not fit the context: set_aside | cut: only its last turns are, and what is left ends with the assistant's."""
     school: SchoolConfig = field(default_factory=SchoolConfig)
@@ -112,24 +113,25 @@ def check_conversations(config: ConversationsConfig) -> None:
 
 
 def prepare_conversations(
-    config: ConversationsConfig, base: Tokenizer | None, context_length: int, cache: Path
+    config: ConversationsConfig, base: Tokenizer | None, context_length: int, cache: Path, vocab_size: int
 ) -> PreparedConversations:
     """Tokenize every source that is not in the cache yet, for rows of `context_length` tokens. A killed preparation goes on.
 
-    `base` is the tokenizer of the model that finetuning starts from, if there is one. Raises `UserError` when there is no
-    tokenizer or it has no tokens for turns, and when a source cannot be found or has no conversation that can be learnt from.
+    `base` is the tokenizer of the model that finetuning starts from; without one, a tokenizer of `vocab_size` symbols is
+    trained. Raises `UserError` when the tokenizer has no tokens for turns, and when a source cannot be found or has no
+    conversation that can be learnt from.
     """
     check_conversations(config)
     tokenizer = load_tokenizer(Path(config.tokenizer).expanduser()) if config.tokenizer else base
     if tokenizer is None:
-        raise UserError("data.tokenizer is empty and there is no run to start from: name a tokenizer's file or folder")
+        tokenizer = _trained_tokenizer(config, vocab_size, cache)
     if find_marks(tokenizer) is None:
         raise UserError("the tokenizer has no special tokens for turns: add ours to it (with_special_tokens)")
     fingerprints, folders = {}, []
     for source in config.sources:
         if source.startswith(DOCUMENTS):
             name = source.removeprefix(DOCUMENTS)
-            fingerprints[source] = source_fingerprint(name, school=config.school)
+            fingerprints[source] = _fingerprint(source, config.school)
             folders.append(tokenized(name, config.school, tokenizer, config.held_out, cache))
             continue
         fingerprint = _fingerprint(source, config.school)
@@ -175,9 +177,40 @@ def prepare_conversations(
     )
 
 
+def _trained_tokenizer(config: ConversationsConfig, vocab_size: int, cache: Path) -> Tokenizer:
+    """A tokenizer of what the conversations say that are not held out."""
+    prints = [_fingerprint(source, config.school) for source in config.sources]
+    folder = cache / "tokenizers" / cache_key(config.sources, prints, config.held_out, vocab_size)
+
+    def texts(number: int, source: str) -> Iterator[str]:
+        set_aside = SetAside(folder / f"set_aside-{number}.jsonl")
+        if source.startswith(DOCUMENTS):
+            name = source.removeprefix(DOCUMENTS)
+            for document in read_documents(name, school=config.school, set_aside=set_aside):
+                if not is_held_out(document, config.held_out):
+                    yield document.text
+            return
+        for each in _read(source, config.school, set_aside):
+            text = "".join(_written(part) for turn in each.turns for part in turn.parts)
+            if not is_held_out(_Example(each.id, text, each.held_out, [], []), config.held_out):
+                yield text
+
+    turns = in_turn(texts(number, source) for number, source in enumerate(config.sources))
+    return trained_tokenizer(turns, config.sources, vocab_size, folder)
+
+
+def _written(part: Part) -> str:
+    """What the protocol writes between the marks of a part, in a vocabulary of ours."""
+    if isinstance(part, ToolCall):
+        return f"{part.name}\n{json.dumps(part.arguments, ensure_ascii=False)}"
+    return part.text
+
+
 def _read(source: str, school: SchoolConfig, set_aside: SetAside) -> Iterator[Conversation]:
     if topic := _topic(source):
         return worked_examples.conversations(school, topic)
+    if source == COUNTDOWN:
+        return countdown.conversations()
     if source.startswith(PARITY):
         return parity.conversations(parity.percent(source))
     if source.startswith(GYM):
@@ -191,11 +224,15 @@ def _topic(source: str) -> str:
 
 
 def _fingerprint(source: str, school: SchoolConfig) -> str:
+    if source.startswith(DOCUMENTS):
+        return source_fingerprint(source.removeprefix(DOCUMENTS), school=school)
     if topic := _topic(source):
         if topic not in worked_examples.TOPICS:
             raise worked_examples.no_topic(topic)
         identity = [worked_examples.WORKED_EXAMPLES_VERSION, topic, dataclasses.asdict(school)]
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    if source == COUNTDOWN:
+        return cache_key(source, countdown.VERSION)
     if source.startswith(PARITY):
         return cache_key(source, parity.VERSION)
     if source.startswith(GYM):

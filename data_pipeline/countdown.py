@@ -8,12 +8,12 @@ import operator
 import random
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import ClassVar
 
-from data_pipeline.conversation import said
+from data_pipeline.conversation import Conversation, said
 from data_pipeline.final_answer import final_answer
 from data_pipeline.problem import Problem, Response, Verdict
 
@@ -36,6 +36,9 @@ WRITTEN = {
     "−": "-",
 }
 LARGEST = 25
+EXAMPLES = 2_000  # worked ones, to learn from
+HELD_OUT = 1_000  # problems that none of them is, however many are measured
+VERSION = 1  # raised whenever the same source would give other examples
 
 
 @dataclass(frozen=True)
@@ -107,3 +110,11 @@ def problems(count: int, seed: str, taken: set[str], numbers: tuple[int, ...] = 
         id = f"countdown:{seed}/{len(made)}"
         made[question] = Problem(id, (said("user", question),), verifier, f"{size} numbers", numbers.index(size), gold)
     return list(made.values())
+
+
+def conversations() -> Iterator[Conversation]:
+    """Worked examples: problems with a way to the answer, and not a word on how it was found."""
+    taken = {each.turns[-1].text for each in problems(HELD_OUT, "held_out", set())}
+    for number, each in enumerate(problems(EXAMPLES, "examples", taken)):
+        assert each.gold is not None
+        yield Conversation(f"countdown:examples/{number}", (*each.turns, said("assistant", each.gold)))

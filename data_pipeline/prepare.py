@@ -11,7 +11,7 @@ data share the work.
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -122,26 +122,30 @@ def tokenized(source: str, school: SchoolConfig, tokenizer: Tokenizer, held_out:
 def _tokenizer(config: DocumentsConfig, fingerprints: list[str], vocab_size: int, cache: Path) -> Tokenizer:
     if config.tokenizer:
         return load_tokenizer(Path(config.tokenizer))
-    path = cache / "tokenizers" / cache_key(*fingerprints, config.held_out, vocab_size) / "tokenizer.model"
+    folder = cache / "tokenizers" / cache_key(*fingerprints, config.held_out, vocab_size)
+    return trained_tokenizer(_training_texts(config, folder), config.sources, vocab_size, folder)
+
+
+def trained_tokenizer(texts: Iterator[str], sources: Sequence[str], vocab_size: int, folder: Path) -> Tokenizer:
+    """The tokenizer in a folder of the cache; trained on `texts`, those of `sources` to learn from, if there is none yet.
+
+    Raises `UserError` where there is no text.
+    """
+    path = folder / "tokenizer.model"
     if not path.exists():
-        with locked(path.parent):
+        with locked(folder):
             if not path.exists():
-                _train_tokenizer(config, vocab_size, path)
+                first = next(texts, None)
+                if first is None:
+                    raise UserError(
+                        f"all of {', '.join(sources)} is held out for validation: lower data.held_out, or give more"
+                    )
+                train_tokenizer(itertools.chain([first], texts), vocab_size, path)
     return load_tokenizer(path)
 
 
-def _train_tokenizer(config: DocumentsConfig, vocab_size: int, path: Path) -> None:
-    texts = _training_texts(config, path.parent)
-    first = next(texts, None)
-    if first is None:
-        raise UserError(
-            f"every document of {', '.join(config.sources)} is held out for validation: lower data.held_out, or give more"
-        )
-    train_tokenizer(itertools.chain([first], texts), vocab_size, path)
-
-
 def _training_texts(config: DocumentsConfig, folder: Path) -> Iterator[str]:
-    """The texts that are not held out, a document of each source in turn, so that a large source cannot hide a small."""
+    """The texts that are not held out, a document of each source in turn."""
 
     def texts(number: int, source: str) -> Iterator[str]:
         set_aside = SetAside(folder / f"set_aside-{number}.jsonl")
@@ -149,8 +153,12 @@ def _training_texts(config: DocumentsConfig, folder: Path) -> Iterator[str]:
             if not is_held_out(document, config.held_out):
                 yield document.text
 
-    turns = itertools.zip_longest(*(texts(number, source) for number, source in enumerate(config.sources)))
-    return (text for turn in turns for text in turn if text is not None)
+    return in_turn(texts(number, source) for number, source in enumerate(config.sources))
+
+
+def in_turn(sources: Iterable[Iterator[str]]) -> Iterator[str]:
+    """A text of each source in turn, until all have ended: so that a large one cannot hide a small one."""
+    return (text for turn in itertools.zip_longest(*sources) for text in turn if text is not None)
 
 
 def _described(source: str, manifest: Manifest, set_aside: SetAside) -> str:

@@ -4,7 +4,8 @@
     question, choices, answer                     multiple choice; the answer is a letter, an index or the words
     question or prompt, and tests                 code, with a list of tests that it does not see
 
-A row's `held_out` says which split it belongs to, else a hash of its question does.
+A row's `held_out` says which split it belongs to; else the file does where there is one for what is held out
+(`data.problems.held_out_sources`), and a hash of its question where there is none.
 """
 
 import importlib.util

@@ -40,9 +40,12 @@ class ProblemsConfig:
 
     sources: tuple[str, ...] = ("school:either",)  # see above
     count: int = 2_000  # problems to practise, of each source, at most
-    held_out: int = 300  # of each source, at most
+    held_out: int = 300  # that are measured, of each source, at most
     seed: int = 0  # of sources that make their problems
     school: SchoolConfig = field(default_factory=SchoolConfig)
+    held_out_sources: tuple[str, ...] = ()
+    """Rows that are only measured, as the test file of a data set is; the rows of `sources` are then all practised, but for
+    those that say themselves that they are held out."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +87,14 @@ def prepare_problems(config: ProblemsConfig, set_aside: Path) -> ProblemSets:
     train: list[Problem] = []
     held_out: list[Problem] = []
     aside = SetAside(set_aside)
+    for source in config.held_out_sources:
+        measured = [problem for problem, _ in read_problems(source, aside)]
+        if not measured:
+            raise UserError(f"{source} has no problem to measure with: {aside.summary()}")
+        held_out += measured[: config.held_out]
     for source in config.sources:
         practised, secret = _split(source, config, aside)
-        if not practised or not secret:
+        if not practised or not (secret or config.held_out_sources):
             raise UserError(
                 f"{source} has {len(practised)} problems to practise and {len(secret)} held out: both need some"
             )
@@ -133,7 +141,8 @@ def _split(source: str, config: ProblemsConfig, aside: SetAside) -> tuple[list[P
             held_out=True, count=config.held_out
         )
     read = list(read_problems(source, aside))
-    secret = [each for each, held in read if (_by_hash(asked(each)) if held is None else held)]
+    by_hash = not config.held_out_sources
+    secret = [each for each, held in read if (by_hash and _by_hash(asked(each)) if held is None else held)]
     hidden = {asked(each) for each in secret}
     return [each for each, _ in read if asked(each) not in hidden], secret
 

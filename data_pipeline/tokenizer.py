@@ -221,6 +221,9 @@ def train_sentencepiece(sample: list[str], vocab_size: int) -> bytes:
             f"model.vocab_size is {vocab_size:,}, too small: the 256 bytes and the special tokens alone take "
             f"{SMALLEST_VOCABULARY}; set --config.model.vocab_size=512 or more"
         )
+    # A space that is too rare to get a piece would become the bytes of the space mark.
+    rare = sum(text.count(" ") for text in sample) < 0.001 * sum(map(len, sample))
+    symbols = (*WHITESPACE_SYMBOLS, SPACE_MARK) if rare else WHITESPACE_SYMBOLS
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
@@ -237,7 +240,7 @@ def train_sentencepiece(sample: list[str], vocab_size: int) -> bytes:
             allow_whitespace_only_pieces=True,
             # Control symbols cannot be produced by text; user-defined ones can, and whitespace may.
             control_symbols=list(SPECIAL_TOKENS),
-            user_defined_symbols=list(WHITESPACE_SYMBOLS),
+            user_defined_symbols=list(symbols),
             bos_id=-1,
             eos_id=-1,
             pad_id=-1,

@@ -7,36 +7,11 @@ import jax
 from jax.sharding import Mesh
 
 from data_pipeline.errors import UserError
-from data_pipeline.tokenizer import Tokenizer
-from launch.start_from import find_base, tokenizer_in
 from launch.workdir import lora_config, model_config, read_config
 from lm.checkpoint import restore_merged
-from lm.experiment import Experiment
 from lm.metrics import read_json_lines
-from lm.practice import PracticeConfig
 from lm.rl.rewarding import RewardModel
 from lm.train import abstract_model
-
-
-def find_reward_models(experiment: Experiment, cache: Path) -> dict[str, Path]:
-    """The folders of the reward models that a run practises with, by how the experiment names them; trained if need be.
-
-    Before JAX takes the devices: that training may need them. Raises `UserError` as `find_base` does.
-    """
-    data = experiment.data
-    return {name: find_base(name, cache) for name in data.taste.models} if isinstance(data, PracticeConfig) else {}
-
-
-def check_reads(folder: Path, tokenizer: Tokenizer, context_length: int) -> None:
-    """Raise `UserError` unless the reward model reads what a policy with this tokenizer and context writes."""
-    there = model_config(read_config(folder)["model"]).context_length
-    if tokenizer_in(folder).fingerprint != tokenizer.fingerprint:
-        raise UserError(f"data.taste.models: {folder} has another tokenizer: it must read the policy's tokens")
-    if there < context_length:
-        raise UserError(
-            f"data.taste.models: {folder} has a context of {there} tokens, the policy one of {context_length}: set "
-            f"--config.model.context_length={there}"
-        )
 
 
 def best_evaluation(folder: Path) -> dict[str, float]:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
 from jax.sharding import Mesh
@@ -20,8 +19,10 @@ from data_pipeline.sources import of_school
 from data_pipeline.tokenizer import load_tokenizer
 from data_pipeline.tools.python import python_tool
 from data_pipeline.tools.search import search_tool
-from launch.reward_models import check_reads, fingerprint, load_reward_model
+from launch.reward_models import fingerprint, load_reward_model
 from launch.start_from import make_start, tokenizer_in
+from launch.teacher import load_teacher, teacher_identity
+from launch.upstream import Upstream, check_reads
 from launch.workdir import load_model, started
 from lm import processes
 from lm.assistant import Toolbox
@@ -38,16 +39,12 @@ Data = DocumentsConfig | ConversationsConfig | PracticeConfig | RankingsConfig
 Prepared = PreparedDocuments | PreparedConversations | PreparedProblems | PreparedRankings
 
 
-def prepare_data(
-    experiment: Experiment, workdir: Path, base: Path | None, reward_models: Mapping[str, Path], cache: Path
-) -> Prepared:
+def prepare_data(experiment: Experiment, workdir: Path, upstream: Upstream, cache: Path) -> Prepared:
     """What the run reads, in tokens: by `data.tokenizer`, or by the tokenizer of the run itself or of the one it starts from.
-
-    `base` as for `make_stage`; `reward_models` are folders, by how the experiment names them.
 
     Raises `UserError` when that cannot be read, or the tokenizer has more symbols than the model.
     """
-    data = experiment.data
+    data, base = experiment.data, upstream.base
     folder = workdir if started(workdir) else base
     named = "" if folder is None or not experiment.start_from else str(folder / "tokenizer")
     if isinstance(data, DocumentsConfig):
@@ -56,10 +53,14 @@ def prepare_data(
     known = tokenizer_in(folder) if named and folder else None
     if isinstance(data, PracticeConfig):
         assert known is not None  # practice starts from a run
-        for judge in reward_models.values():
-            check_reads(judge, known, experiment.model.context_length)
-        problems = prepare_problems(data.problems, workdir / "problems_set_aside.jsonl")
-        return PreparedProblems(problems, known, {name: fingerprint(judge) for name, judge in reward_models.items()})
+        models = {}
+        for name, judge in upstream.reward_models.items():
+            check_reads("data.taste.models", judge, known, experiment.model.context_length)
+            models[f"the reward model {name}"] = fingerprint(judge)
+        if upstream.teacher:
+            check_reads("data.teacher", upstream.teacher, known, experiment.model.context_length)
+            models["the teacher"] = teacher_identity(upstream.teacher)
+        return PreparedProblems(prepare_problems(data.problems, workdir / "problems_set_aside.jsonl"), known, models)
     if isinstance(data, RankingsConfig):
         tokenizer = load_tokenizer(Path(data.tokenizer).expanduser()) if data.tokenizer else known
         assert tokenizer is not None  # it starts from a run
@@ -68,7 +69,7 @@ def prepare_data(
         return prepare_rankings(data, tokenizer, data.row_length or experiment.model.context_length, workdir)
     if known and find_marks(known) is None:
         known = with_special_tokens(known)
-    prepared = prepare_conversations(data, known, experiment.model.context_length, cache)
+    prepared = prepare_conversations(data, known, experiment.model.context_length, cache, experiment.model.vocab_size)
     needed, there = prepared.tokenizer.vocab_size, experiment.model.vocab_size
     if needed > there:
         raise UserError(
@@ -78,21 +79,16 @@ def prepare_data(
     return prepared
 
 
-def make_stage(
-    experiment: Experiment,
-    prepared: Prepared,
-    base: Path | None,
-    mesh: Mesh,
-    workdir: Path,
-    reward_models: Mapping[str, Path],
-) -> Stage:
-    """The stage of a run in `workdir`; `base` is the folder of the run that a new one starts from."""
-    start = make_start(base, experiment, prepared.tokenizer) if base else None
+def make_stage(experiment: Experiment, prepared: Prepared, upstream: Upstream, mesh: Mesh, workdir: Path) -> Stage:
+    """The stage of a run in `workdir`."""
+    start = make_start(upstream.base, experiment, prepared.tokenizer) if upstream.base else None
     if isinstance(prepared, PreparedDocuments):
         return pretraining(experiment, prepared, mesh, start)
     if isinstance(prepared, PreparedProblems):
-        models = [load_reward_model(folder, mesh) for folder in reward_models.values()]
-        return practice(experiment, prepared, mesh, start, practice_toolbox(experiment.data), workdir, models)
+        toolbox = practice_toolbox(experiment.data)
+        models = [load_reward_model(folder, mesh) for folder in upstream.reward_models.values()]
+        teacher = load_teacher(upstream.teacher, mesh) if upstream.teacher else None
+        return practice(experiment, prepared, mesh, start, toolbox, workdir, models, teacher)
     if isinstance(prepared, PreparedRankings):
         return preferences(experiment, prepared, mesh, start)
     return finetuning(experiment, prepared, mesh, start, school_toolbox(experiment.data))

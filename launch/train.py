@@ -69,10 +69,9 @@ def run(experiment: Experiment, workdir: Path) -> int:
     import jax
 
     from launch.figures import loss_figure
-    from launch.reward_models import find_reward_models
     from launch.stages import make_stage, prepare_data
-    from launch.start_from import check_base, find_base
-    from launch.workdir import keep_data_identity, open_workdir, same_everywhere, started
+    from launch.upstream import find_upstream
+    from launch.workdir import keep_data_identity, open_workdir, same_everywhere
     from lm import processes
     from lm.model.summary import summary
     from lm.profiler import parse_profile
@@ -82,21 +81,17 @@ def run(experiment: Experiment, workdir: Path) -> int:
     traced = flags.FLAGS.profile
     profile = parse_profile(traced, workdir / "profile", experiment.steps) if traced else None
     cache = Path(flags.FLAGS.cache).expanduser()
-    base = None
-    if experiment.start_from and not started(workdir):  # before JAX takes the devices: training it may need them
-        base = find_base(experiment.start_from, cache)
-        check_base(base, experiment)  # before the data, which may take long
-    judges = find_reward_models(experiment, cache)
+    upstream = find_upstream(experiment, workdir, cache)
     cli.remember_compilations(cache)
     same_everywhere("experiment", dataclasses.asdict(experiment))
     with processes.first_does(lambda: open_workdir(workdir, experiment)) or nullcontext():
         mesh = make_mesh(experiment.mesh)
         check_fits(experiment, mesh)  # before the data, which may take long
-        prepared = prepare_data(experiment, workdir, base, judges, cache)
+        prepared = prepare_data(experiment, workdir, upstream, cache)
         same_everywhere("data", prepared.fingerprints)
         processes.first_does(lambda: keep_data_identity(workdir, prepared))
         print(f"model: {summary(experiment.model)}", flush=True)
-        stage = make_stage(experiment, prepared, base, mesh, workdir, judges)
+        stage = make_stage(experiment, prepared, upstream, mesh, workdir)
         try:
             train(experiment, stage, mesh, workdir, flags.FLAGS.dollars_per_hour, profile)
         except jax.errors.JaxRuntimeError as error:

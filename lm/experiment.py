@@ -157,6 +157,8 @@ def _check_objective(config: Experiment) -> None:
             )
         if (config.objective.advantage == "gae") != config.model.scalar_head:
             raise UserError("objective.advantage=gae and model.scalar_head=true need each other: set both or neither")
+        if (config.objective.advantage == "teacher") != bool(config.data.teacher):
+            raise UserError("objective.advantage=teacher and data.teacher need each other: set both or neither")
 
 
 def _check_questions(config: QuestionsConfig) -> None:

@@ -61,6 +61,9 @@ class PracticeConfig:
     kl_budget: float = 0.0  # nats a response: the run ends when KL to the reference reaches it; 0: never
     curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
     calls: int = 0  # tool calls allowed in a rollout; 0: no tools
+    teacher: str = (
+        ""  # a run's folder or an experiment file: its probabilities are learnt (objective.advantage=teacher)
+    )
     reference: bool = True  # keep the model the run began with, to tell how far the policy has gone
     sampler: str = ""  # what the engine computes with, if not the policy as it is: bfloat16 | int8 | int4
     slots: int = 64  # rollouts written at the same time

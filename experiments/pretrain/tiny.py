@@ -48,9 +48,11 @@ def pydoc_optimizer() -> OptimizerConfig:
 
 
 def get_config(variant: str = "school") -> Experiment:
-    """The experiment on the school, on the school in bytes, or on pydoc: the Python language reference."""
-    if variant not in ("school", "bytes", "pydoc"):
-        raise UserError(f"experiments/pretrain/tiny.py has no variant {variant!r}: choose school, bytes or pydoc")
+    """The experiment on the school (`small`: by a smaller model, in bytes) or on pydoc, the Python language reference."""
+    if variant not in ("school", "small", "bytes", "pydoc"):
+        raise UserError(
+            f"experiments/pretrain/tiny.py has no variant {variant!r}: choose school, small, bytes or pydoc"
+        )
     school = variant != "pydoc"
     config = Experiment(
         steps=300,
@@ -64,6 +66,8 @@ def get_config(variant: str = "school") -> Experiment:
     )
     config.model.qk_norm = not school
     config.model.vocab_size = 2048 if school else 1024  # pydoc holds too little text for more
+    if variant == "small":
+        config.model.layers, config.model.width, config.model.mlp_width = 2, 64, 256
     if variant == "bytes":
         config.model.vocab_size = SCHOOL_CHARACTERS
         config.model.context_length, config.steps = 512, 600  # four times the tokens in as many epochs

@@ -32,13 +32,14 @@ PROMPTS = (
 )
 
 
-def get_config() -> Experiment:
-    """The experiment."""
+def get_config(size: str = "") -> Experiment:
+    """The experiment; `small` is a smaller model's, to be compared in experiments/rl/distillation.py."""
+    base = "experiments/pretrain/tiny.py"
     return Experiment(
         steps=600,
         batch_size=16,
-        start_from="experiments/pretrain/tiny.py",
-        model=tiny.get_config().model,
+        start_from=f"{base}:{size}" if size else base,
+        model=tiny.get_config(size or "school").model,
         data=ConversationsConfig(sources=("school", "school:jokes", "documents:school")),
         optimizer=OptimizerConfig(
             name="normuon",

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-ADVANTAGES = ("reward", "centred", "leave_one_out", "standardised", "whitened", "gae")
+ADVANTAGES = ("reward", "centred", "leave_one_out", "standardised", "whitened", "gae", "teacher")
 NORMALISERS = ("tokens", "sequences", "prompts", "constant")
 
 

@@ -6,7 +6,9 @@ One formula. Every token that the policy drew adds to the loss
 
 and an algorithm is a triple of named parts:
 
-- the advantage A, from rewards: `lm.objectives.advantages.group_advantages` and `gae`
+- the advantage A, from rewards: `lm.objectives.advantages.group_advantages` and `gae`; or "teacher", from no reward: at each
+  token log p of a teacher - log p of the policy. Its mean gradient, drawn from the policy, is that of KL(policy, teacher) at
+  each token by itself: on-policy distillation (arXiv 2306.13649, 2306.08543)
 - the surrogate, a function of log p and A whose gradient at the first update is -A grad log p (see `surrogate`)
 - the normaliser, the weight of each token: `lm.objectives.advantages.token_weights`
 
@@ -37,7 +39,7 @@ SURROGATES = ("log_prob", "token_ratio", "sequence_ratio", "sequence_mean_ratio"
 class PolicyGradientConfig:
     """The parts of the formula; `preset` gives those of a published algorithm."""
 
-    advantage: str = "centred"  # reward | centred | leave_one_out | standardised | whitened | gae
+    advantage: str = "centred"  # reward | centred | leave_one_out | standardised | whitened | gae | teacher
     surrogate: str = "token_ratio"  # log_prob | token_ratio | sequence_ratio | sequence_mean_ratio | capped_ratio
     normaliser: str = "tokens"  # tokens | sequences | prompts | constant
 
@@ -76,6 +78,9 @@ PRESETS = {
     ),
     "cispo": PolicyGradientConfig("standardised", "capped_ratio", "tokens"),  # arXiv 2506.13585
     "ppo": PolicyGradientConfig("gae", "token_ratio", "tokens"),  # arXiv 1707.06347
+    # Next token on the tries that were right, where rewards are 0 or 1: the gradient of that, times the share of the tokens
+    # that are in them (ReST, arXiv 2308.08998, with a round for every update).
+    "expert_iteration": PolicyGradientConfig("reward", "log_prob", "tokens"),
 }
 
 
@@ -140,6 +145,8 @@ def policy_gradient(model: Transformer, batch: Batch, config: PolicyGradientConf
     metrics = {"weight": jnp.float32(rows), "entropy": total("shares", entropy)}
     advantages, w = given["advantages"], jnp.float32(1.0)
     old = given.get("old_log_probs", jax.lax.stop_gradient(log_probs))
+    if config.advantage == "teacher":
+        metrics["kl_to_teacher"] = -total("shares", advantages)
     ratio = ratio_between(log_probs, old)
     if "old_log_probs" in given:
         low, high = clipped(config, ratio, advantages)

@@ -26,12 +26,13 @@ def credit(
     old: PerToken | None = None,
     reference: PerToken | None = None,
     values: PerToken | None = None,
+    teacher: PerToken | None = None,
 ) -> HostBatch:
     """What `policy_gradient` reads besides the rows of `pack`, float32 (B, T); a new loss_mask bool (B, T) too.
 
     The rollouts of a group stand next to each other, `practice.samples` of them. `old` and `reference` are log p, nats, by the
-    policy before the first update on these rollouts and by the model that the run began with; `values` the scalar head's.
-    `kl_coefficient` is what KL costs in the reward (kl_form=reward_k1).
+    policy before the first update on these rollouts and by the model that the run began with; `values` the scalar head's;
+    `teacher` log p by the teacher, which needs `old`. `kl_coefficient` is what KL costs in the reward (kl_form=reward_k1).
     """
     trained = [np.array(each.drawn) & (practice.cut_off != "masked" or not each.cut_off) for each in rollouts]
     lengths = np.array([each.sum() for each in trained])
@@ -56,6 +57,10 @@ def credit(
         advantages = whiten([a for a, _ in estimates], trained, objective.std_ddof, objective.std_epsilon)
         extra["values_old"] = spread(batch, placed, values)
         extra["returns"] = spread(batch, placed, [returns for _, returns in estimates])
+    elif objective.advantage == "teacher":
+        assert teacher is not None  # the caller has asked for both
+        assert old is not None
+        advantages = [np.subtract(its, mine) for its, mine in zip(teacher, old, strict=True)]
     else:
         shaped = rewards - kl_coefficient * np.array([each.sum() for each in kl])
         kind, ddof, epsilon = objective.advantage, objective.std_ddof, objective.std_epsilon

@@ -63,6 +63,7 @@ class RolloutSource:
         row_length: int,
         batch_size: int,
         log: Path,
+        teacher: Transformer | None = None,
         taste: Taste | None = None,
     ) -> None:
         self._config, self._objective, self._tokenizer = config, objective, tokenizer
@@ -74,6 +75,7 @@ class RolloutSource:
         self._by_id = {problem.id: problem for problem in problems}
         self._curriculum = Curriculum(config.curriculum, problems, seed)
         self._reference: Transformer | None = None
+        self._teacher = teacher
         self._step, self._made = 0, 0  # batches handed out; rounds sampled
         self._round: Round | None = None
         self._ahead: Future[Round] | None = None
@@ -248,11 +250,13 @@ class RolloutSource:
         with jax.set_mesh(self._mesh):
             values = None
             learns_values = self._objective.advantage == "gae"
-            if learns_values or (config.updates > 1 and round.old_log_probs is None):
+            keeps_old = config.updates > 1 or self._teacher is not None
+            if learns_values or (keeps_old and round.old_log_probs is None):
                 old, values = scored(policy, values=learns_values)
-                if config.updates > 1 and round.old_log_probs is None:
+                if keeps_old and round.old_log_probs is None:
                     round.old_log_probs = [each.tolist() for each in old]
             reference = scored(self._reference)[0] if self._reference is not None else None
+            teacher = scored(self._teacher)[0] if self._teacher is not None else None
         credited = credit(
             batch,
             placed,
@@ -263,6 +267,7 @@ class RolloutSource:
             old=round.old_log_probs,
             reference=reference,
             values=values,
+            teacher=teacher,
         )
         self._counted = dict(round.counted)
         if reference is not None:
@@ -280,23 +285,9 @@ class RolloutSource:
         if self._log is None:
             self._log = JsonLines(self._log_path, self._step - 1)
         for why, rollout in remarkable(round.rollouts):
+            told = {name: getattr(rollout, name) for name in ("text", "reward", "score", "reason", "length")}
             asked = self._by_id[rollout.problem].turns[-1].text
-            told = {
-                "reward": rollout.reward,
-                "score": rollout.score,
-                "reason": rollout.reason,
-                "length": rollout.length,
-            }
-            self._log.write(
-                {
-                    "step": self._step,
-                    "why": why,
-                    "problem": rollout.problem,
-                    "prompt": asked,
-                    "text": rollout.text,
-                    **told,
-                }
-            )
+            self._log.write({"step": self._step, "why": why, "problem": rollout.problem, "prompt": asked, **told})
 
     def _warn(self, counted: dict[str, float]) -> None:
         """Say so, loudly, when nothing can be learnt any more, or a verifier does not work."""

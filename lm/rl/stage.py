@@ -17,6 +17,7 @@ from lm import sharding
 from lm.assistant import Toolbox
 from lm.experiment import Experiment
 from lm.model.attention import check_attention
+from lm.model.transformer import Transformer
 from lm.objectives.policy_gradient import PolicyGradientConfig, policy_gradient
 from lm.practice import PracticeConfig
 from lm.rl.held_out import make_evaluation, make_samples
@@ -36,13 +37,13 @@ class PreparedProblems:
 
     problems: ProblemSets
     tokenizer: Tokenizer
-    reward_models: dict[str, str] = field(default_factory=dict)  # a fingerprint of each
+    models: dict[str, str] = field(default_factory=dict)  # a fingerprint of each other model that it learns from
 
     @property
     def fingerprints(self) -> dict[str, str]:
         """What must not change while a run goes on."""
         data = {"data.problems": self.problems.fingerprint, "the tokenizer": self.tokenizer.fingerprint}
-        return data | {f"the reward model {name}": value for name, value in self.reward_models.items()}
+        return data | self.models
 
 
 def practice(
@@ -53,6 +54,7 @@ def practice(
     toolbox: Toolbox | None,
     workdir: Path,
     reward_models: Sequence[RewardModel] = (),
+    teacher: Transformer | None = None,
 ) -> Stage:
     """The stage for prepared problems; the best, worst and odd rollouts go to WORKDIR/rollouts.jsonl.
 
@@ -82,6 +84,7 @@ def practice(
         batch_size=config.batch_size,
         log=workdir / "rollouts.jsonl",
         taste=taste,
+        teacher=teacher,
     )
     tries = partial(
         collect,

@@ -16,6 +16,7 @@ from data_pipeline.conversation import Conversation, Text, ToolCall, ToolResult,
 from data_pipeline.conversations import ConversationsConfig, check_conversations, prepare_conversations
 from data_pipeline.errors import UserError
 from data_pipeline.loader import PackedSource, one_pass
+from data_pipeline.prepare import trained_tokenizer
 from data_pipeline.protocol import parse, render
 from data_pipeline.school import worked_examples
 
@@ -37,8 +38,8 @@ def written(path, rows):
     return str(path)
 
 
-def prepare(base, cache, *sources, context=CONTEXT, **changes):
-    return prepare_conversations(ConversationsConfig(sources, **changes), base, context, cache)
+def prepare(base, cache, *sources, context=CONTEXT, vocab_size=600, **changes):
+    return prepare_conversations(ConversationsConfig(sources, **changes), base, context, cache, vocab_size)
 
 
 def all_records(prepared, split="train"):
@@ -258,10 +259,30 @@ def test_mistakes_are_told(changes, told):
     assert "\n" not in str(error.value)
 
 
+def test_without_a_tokenizer_one_is_trained_on_what_is_not_held_out(tmp_path, monkeypatch):
+    read = []
+
+    def spying(texts, *rest):
+        read.extend(texts)
+        return trained_tokenizer(iter(read), *rest)
+
+    monkeypatch.setattr(conversations, "trained_tokenizer", spying)
+    call = {"role": "assistant", "tool_calls": [{"function": {"name": "python", "arguments": '{"code": "1"}'}}]}
+    calling = [{"messages": [*each["messages"][:1], call]} for each in ROWS[:30]]
+    sources = (written(tmp_path / "chats.jsonl", ROWS[30:] + calling), "documents:pydoc", "parity:10")
+    prepared = prepare(None, tmp_path / "cache", *sources, held_out=0.3, vocab_size=400)
+    assert prepared.tokenizer.vocab_size == 400
+    trained_on = {prepared.tokenizer.decode(record.tokens) for record in all_records(prepared)}
+    assert set(read) == trained_on
+    assert len(read) == sum(map(len, prepared.train))
+    again = prepare(None, tmp_path / "cache", *sources, held_out=0.3, vocab_size=400)
+    assert again.fingerprints == prepared.fingerprints
+    with pytest.raises(UserError, match=r"model.vocab_size is 100, too small"):
+        prepare(None, tmp_path / "cache", *sources, vocab_size=100)
+
+
 def test_a_tokenizer_is_needed_that_has_tokens_for_turns(tmp_path, ours):
     path = written(tmp_path / "chats.jsonl", ROWS[:3])
-    with pytest.raises(UserError, match=r"data.tokenizer is empty and there is no run to start from"):
-        prepare(None, tmp_path / "cache", path)
     gpt2, _ = byte_level(tmp_path, ["<|endoftext|>"])
     with pytest.raises(UserError, match="no special tokens for turns: add ours to it"):
         prepare(gpt2, tmp_path / "cache", path)

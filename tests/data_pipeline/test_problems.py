@@ -207,6 +207,45 @@ def test_rows_of_files(tmp_path):
     assert len(reasons) == len(BAD) + 1
 
 
+def test_a_file_of_its_own_for_what_is_held_out(tmp_path):
+    """As GSM8K has a train and a test file: all of each is used, and a question in both is a mistake."""
+
+    def file(name: str, numbers: range) -> str:
+        rows = [{"question": f"Name a letter ({i}).", "choices": ["A", "B"], "answer": "B"} for i in numbers]
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return str(tmp_path / name)
+
+    sources, secret = (file("train.jsonl", range(80)), "parity"), (file("test.jsonl", range(80, 120)),)
+    config = ProblemsConfig(sources, 200, 30, held_out_sources=secret)
+    sets = prepare_problems(config, tmp_path / "aside.jsonl")
+    assert [each.turns[0].text.split("\n")[0] for each in sets.train[:80]] == [
+        f"Name a letter ({i})." for i in range(80)
+    ]
+    assert [each.kind for each in sets.held_out] == ["choice"] * 30 + ["parity"] * 30
+    assert sets.held_out[0].turns[0].text.startswith("Name a letter (80).")
+    config.held_out_sources = (file("test.jsonl", range(79, 120)),)
+    with pytest.raises(UserError, match="1 questions are both practised and held out, such as 'name a letter"):
+        prepare_problems(config, tmp_path / "aside.jsonl")
+    (tmp_path / "test.jsonl").write_text('{"question": "?"}\n')
+    with pytest.raises(UserError, match=r"test.jsonl has no problem to measure with"):
+        prepare_problems(config, tmp_path / "aside.jsonl")
+
+
+def test_the_two_files_of_gsm8k(tmp_path):
+    folder = Path(__file__).parents[3] / "shared" / "data" / "gsm8k"
+    if not folder.is_dir():
+        pytest.skip(f"GSM8K is not in {folder}")
+    pytest.importorskip("math_verify", reason='problems in mathematics need math-verify: pip install "trivium[math]"')
+    train, test = ((str(folder / f"{split}.jsonl.gz"),) for split in ("train", "test"))
+    config = ProblemsConfig(train, 10_000, 10_000, held_out_sources=test)
+    sets = prepare_problems(config, tmp_path / "aside.jsonl")
+    assert (len(sets.train), len(sets.held_out)) == (7473, 1319)
+    first = sets.held_out[0]
+    assert first.turns[0].text.startswith("Janet\u2019s ducks lay 16 eggs per day.")
+    assert judge(first.verifier, Response("She makes $18 every day.\nThe answer is 18.")).score == 1
+    assert judge(first.verifier, Response("#### 17")).score == 0
+
+
 @pytest.mark.parametrize("row", BAD, ids=str)
 def test_a_row_that_is_no_problem_says_why(row):
     with pytest.raises(ValueError, match=r"no question|no answer|choices|tests"):

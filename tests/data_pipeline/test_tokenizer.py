@@ -254,3 +254,9 @@ def test_unusable_files_are_refused_in_one_line(path, tmp_path):
     (tmp_path / "folder").mkdir()
     with pytest.raises(UserError, match="holds no tokenizer"):
         load_tokenizer(tmp_path / "folder")
+
+
+def test_a_text_without_a_space_still_makes_a_vocabulary_that_has_one(tmp_path):
+    tokenizer = train_tokenizer(["0110=1\n" * 500], SMALLEST_VOCABULARY + 4, tmp_path / "bits.model")
+    assert tokenizer.decode(tokenizer.encode("01 10 = \u2581")) == "01 10 = \u2581"
+    assert load_tokenizer(tmp_path / "bits.model").fingerprint == tokenizer.fingerprint

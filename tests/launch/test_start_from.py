@@ -155,7 +155,6 @@ def test_the_protocols_tokens_are_new_to_a_base_model(folder, first):
         (["--config.lora.rank=2", "--config.lora.targets=('querry',)"], "lora.targets names 'querry'"),
         (["--config.start_from=no/run"], "no/run"),
         (["--config.start_from=experiments/pretrain/tinny.py"], "did you mean experiments/pretrain/tiny.py?"),
-        (["--config.start_from="], "there is no run to start from"),
     ],
 )
 def test_mistakes(folder, first, tmp_path, changes, told):

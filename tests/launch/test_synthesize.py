@@ -114,7 +114,7 @@ def test_documents_become_conversations_to_finetune_on(endpoint, documents, tmp_
     assert len(read_rows(tmp_path / "out/written.jsonl")) == 10
 
     source = ConversationsConfig((str(tmp_path / "out/conversations.jsonl"),), held_out=0.0)
-    prepared = prepare_conversations(source, tokenizer(tmp_path), 256, tmp_path / "cache")
+    prepared = prepare_conversations(source, tokenizer(tmp_path), 256, tmp_path / "cache", 600)
     assert [len(records) for records in prepared.train] == [8]
 
     # Once more: nothing is asked again but whether the model is there, and other settings are refused.

@@ -18,7 +18,7 @@ from lm.objectives.advantages import (
     whiten,
 )
 
-KINDS = [kind for kind in ADVANTAGES if kind != "gae"]
+KINDS = [kind for kind in ADVANTAGES if kind not in ("gae", "teacher")]
 REWARDS = np.array([1.0, 0.2, 0.0, 0.5, 0.5, 0.9, 0.1, 0.3, 0.3])
 GROUPS = np.array([7, 2, 7, 2, 5, 2, 7, 5, 4])  # mixed; the group 4 has one member
 

@@ -96,7 +96,7 @@ def experiment(folder, held_out=0.0, **changes) -> Experiment:
 
 
 def stage_of(config: Experiment, ours, folder):
-    prepared = prepare_conversations(config.data, ours, MODEL.context_length, folder / "cache")
+    prepared = prepare_conversations(config.data, ours, MODEL.context_length, folder / "cache", MODEL.vocab_size)
     return finetuning(config, prepared, make_mesh(MeshConfig(), jax.devices()[:1]), None, None), prepared
 
 

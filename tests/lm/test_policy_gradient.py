@@ -161,6 +161,7 @@ def test_every_drawn_token_is_pulled_and_no_other():
 A = 0.5 / math.sqrt(0.5)  # (1 - 1/2) / the standard deviation of 1 and 0 with G - 1
 TOYS = {  # the loss, and its derivative with respect to each log p
     "reinforce": (0.5 * math.log(4) / 3, (-0.5 / 3, -0.5 / 3, 0.5 / 3)),
+    "expert_iteration": (-math.log(3 / 16) / 3, (-1 / 3, -1 / 3, 0)),
     "rloo": ((-0.75 + 1.5) / 2, (-0.75 / 2, -0.75 / 2, 1.5 / 2)),  # the first ratio is 3/2 x 1/2
     "grpo": (A * (-(1.2 + 0.5) / 2 + 1.5) / 2, (0, -0.5 * A / 4, 1.5 * A / 2)),
     "dr_grpo": (-0.0125, (0, -0.25 / 8, 0.75 / 8)),  # at most 4 tokens
@@ -253,7 +254,7 @@ def test_metrics_tell_what_the_policy_did():
     [
         (
             {"advantage": "normalised"},
-            "advantage='normalised': choose one of reward, centred, leave_one_out, standardised, whitened, gae",
+            "advantage='normalised': choose one of reward, centred, leave_one_out, standardised, whitened, gae, teacher",
         ),
         (
             {"kl_form": "loss_k1"},

@@ -1,0 +1,66 @@
+"""Algorithms of practice at equal rollouts, and what the group's size, KL and clipping do.
+
+    python -m launch.sweep --config=experiments/rl/algorithms.py --workdir=runs/algorithms --parallel=2
+    python -m launch.sweep --config=experiments/rl/algorithms.py:groups --workdir=runs/groups --parallel=2
+    python -m launch.sweep --config=experiments/rl/algorithms.py:kl --workdir=runs/kl --parallel=2
+    python -m launch.sweep --config=experiments/rl/algorithms.py:clipping --workdir=runs/clipping --parallel=2
+    python -m launch.compare runs/algorithms
+
+Each is experiments/rl/tiny.py with one change, three seeds; the metric, validation.loss, is 1 - accuracy on held-out problems.
+Every run has 40 rounds of 128 rollouts, each used for two updates (four in the ablation of clipping, which does nothing at the
+first), so that the surrogates differ; in `groups` the rounds are made of fewer problems the more tries each has. A variant may
+also be one algorithm, to be trained by itself: experiments/rl/algorithms.py:gspo.
+"""
+
+from dataclasses import asdict
+from typing import Any
+
+from experiments.rl import tiny
+from lm.experiment import EvaluateConfig, Experiment
+from lm.objectives.policy_gradient import PRESETS, PolicyGradientConfig, preset
+from lm.practice import PracticeConfig
+
+ROUNDS, ROLLOUTS = 40, 128
+KL: list[dict[str, Any]] = [{"objective.kl": 0.0}] + [
+    {"objective.kl": kl, "objective.kl_form": form} for kl in (0.01, 0.1) for form in ("reward_k1", "loss_k3")
+]
+CLIPS: list[dict[str, Any]] = [
+    {"objective.clip_low": low, "objective.clip_high": high}
+    for low, high in ((0.1, 0.1), (0.2, 0.2), (0.2, 0.28), (1.0, 1e6))
+]
+
+
+def get_config(variant: str = "algorithms") -> Experiment:
+    """One algorithm, or what all runs of a study share."""
+    config = tiny.get_config()
+    updates = 4 if variant == "clipping" else 2
+    config.steps = ROUNDS * updates
+    config.data = PracticeConfig(prompts=ROLLOUTS // 8, samples=8, tokens=96, calls=2, updates=updates)
+    config.evaluate = EvaluateConfig(every=config.steps // 4)
+    config.checkpoint.every = 0
+    if variant not in ("algorithms", "groups", "kl", "clipping"):
+        config.objective = preset(variant)
+        config.model.scalar_head = variant == "ppo"
+    return config
+
+
+def sweep(study: str = "algorithms") -> list[dict[str, Any]]:
+    """The runs of a study."""
+    sizes: list[dict[str, Any]] = [
+        {"data.samples": size, "data.prompts": ROLLOUTS // size} for size in (2, 4, 8, 16, 32)
+    ]
+    studies: dict[str, list[dict[str, Any]]] = {
+        "algorithms": [_changes(name) for name in PRESETS],
+        "groups": sizes,
+        "kl": KL,
+        "clipping": CLIPS,
+    }
+    return [{**change, "seed": seed} for seed in range(3) for change in studies[study]]
+
+
+def _changes(algorithm: str) -> dict[str, Any]:
+    """What a preset has other values for than the defaults; a value for each part, so that the table tells them apart."""
+    default, values = asdict(PolicyGradientConfig()), asdict(preset(algorithm))
+    parts = ("advantage", "surrogate", "normaliser")
+    changes = {f"objective.{name}": x for name, x in values.items() if name in parts or x != default[name]}
+    return {**changes, "model.scalar_head": algorithm == "ppo"}
