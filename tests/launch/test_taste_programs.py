@@ -156,6 +156,37 @@ def test_the_best_of_n_and_how_far_a_reward_model_can_be_pleased(folder):
         assert "Traceback" not in output
 
 
+def test_accuracy_on_a_file_of_pairs_by_subset(folder):
+    """Against rewards that launch.best_of tells of the same texts, a pair at a time."""
+    best = read_json_lines(folder / "best-of" / "best.jsonl")  # each is the best of three by the first reward model
+    answers = {row["id"]: row["texts"] for row in read_json_lines(folder / "best-of" / "answers.jsonl")}
+    rows = []
+    for number, row in enumerate(best):
+        other = next(text for text in answers[row["id"]] if text != row["text"])
+        told_right = number != 1
+        pair = (row["text"], other) if told_right else (other, row["text"])
+        subset = "even" if number % 2 == 0 else "odd"
+        rows.append({"prompt": row["prompt"], "chosen": pair[0], "rejected": pair[1], "subset": subset})
+    rows += [{"prompt": "?", "chosen": "x " * 300, "rejected": "y", "subset": "odd"}, {"chosen": "?"}]
+    path = folder / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    arguments = (f"--reward={folder / 'reward'}", f"--set_aside={folder / 'aside.jsonl'}")
+    code, output = run("launch.reward_accuracy", *arguments, f"--rankings={path}", "--by=subset", log=folder / "log")
+    assert code == 0, output
+    lines = [line.split() for line in output.splitlines()]
+    assert [line[:2] for line in lines if line[-1] in ("even", "odd", "all")] == [
+        ["3", "100.0%"],
+        ["2", "50.0%"],
+        ["5", "80.0%"],
+    ]
+    assert "75.0%" in output
+    assert len(read_json_lines(folder / "aside.jsonl")) == 2
+    path.write_text("{}\n")
+    code, output = run("launch.reward_accuracy", *arguments, f"--rankings={path}", log=folder / "log")
+    assert code == 2, output
+    assert "holds no ranking" in output
+
+
 def test_two_tell_jokes_in_turns_and_the_best_is_imitated(folder):
     tellers = (f"--config.data.jokes.tellers=({str(folder / 'base')!r},)", "--config.data.jokes.held_out=257")
     train(folder, "mixed", "reward/tiny.py", *reward_arguments(folder), *tellers, "--config.steps=1")
