@@ -6,12 +6,10 @@ from typing import Any
 import numpy as np
 
 from launch.figures import pyplot, save
-from lm.metrics import read_json_lines
 
 
-def accuracy_figure(workdir: Path, ceiling: float | None) -> Path:
-    """Draw held-out pair accuracy against steps, and the most that can be reached, into `workdir/pairs.png`."""
-    evaluations = read_json_lines(workdir / "evaluations.jsonl")
+def accuracy_figure(path: Path, evaluations: list[dict[str, Any]], ceiling: float | None) -> Path:
+    """Draw held-out pair accuracy against steps, and the most that can be reached."""
     figure, axes = pyplot().subplots(figsize=(8, 4), layout="constrained")
     at = [r["step"] for r in evaluations]
     axes.plot(at, [r["pair_accuracy"] for r in evaluations], marker="o", label="all pairs")
@@ -22,7 +20,7 @@ def accuracy_figure(workdir: Path, ceiling: float | None) -> Path:
     axes.set(xlabel="step", ylabel="held-out pairs ordered as the rater did")
     axes.grid(alpha=0.3)
     axes.legend()
-    return save(figure, workdir / "pairs.png")
+    return save(figure, path)
 
 
 def hump_figure(path: Path, evaluations: list[dict[str, Any]]) -> Path:

@@ -68,6 +68,7 @@ def run(experiment: Experiment, workdir: Path) -> int:
     """Train in `workdir`, and return the exit code."""
     import jax
 
+    from launch.compare_runs import read_run
     from launch.figures import loss_figure
     from launch.stages import make_stage, prepare_data
     from launch.upstream import find_upstream
@@ -105,7 +106,7 @@ def run(experiment: Experiment, workdir: Path) -> int:
             print(stop, file=sys.stderr)
             return 128 + stop.signum
         if processes.is_first():
-            loss_figure(workdir)
+            loss_figure(workdir / "loss.png", read_run(workdir))
     print(f"done: {workdir}")
     return 0
 
