@@ -7,12 +7,14 @@ if TYPE_CHECKING:
     from launch.compare_runs import Run
     from lm.evaluation.estimate import Estimate
 
+DPI = 150
+
 
 def loss_figure(path: Path, run: "Run") -> Path:
     """Draw training and validation loss (nats per token, or a ranking) against steps."""
     plt = pyplot()
     steps, evaluations = run.steps, run.evaluations
-    figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
+    figure, axes = plt.subplots(figsize=(6.4, 3.8), layout="constrained")
     axes.plot([r["step"] for r in steps], [r["loss"] for r in steps], linewidth=0.8, alpha=0.8, label="training")
     if evaluations:
         axes.plot([r["step"] for r in evaluations], [r["loss"] for r in evaluations], marker="o", label="validation")
@@ -58,7 +60,7 @@ def practice_figure(path: Path, run: "Run") -> Path:
 def recall_figure(path: Path, recall: list[dict[str, Any]]) -> Path:
     """Draw recall against how often a fact was told; `recall` as in `lm.recall.Recall`."""
     plt = pyplot()
-    figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
+    figure, axes = plt.subplots(figsize=(6.4, 3.4), layout="constrained")
     places = range(len(recall))
     axes.plot(places, [r["preferred"] for r in recall], marker="o", label="preferred to another value")
     axes.plot(places, [r["first"] for r in recall], marker="o", label="first of eight")
@@ -123,6 +125,6 @@ def pyplot() -> Any:
 
 def save(figure: Any, path: Path) -> Path:
     """Write a figure as a PNG, and forget it."""
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=DPI)
     pyplot().close(figure)
     return path

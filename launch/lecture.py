@@ -1,6 +1,7 @@
 """A model's whole schooling on one page: what every stage read, what came of it, and what to look at.
 
-    python -m launch.lecture --runs=runs/course,runs/assistant,runs/practice,runs/reward,runs/rlhf,runs/arena --out=runs/lecture.html
+    python -m launch.lecture --runs=runs/course,runs/assistant,runs/practice,runs/reward,runs/rlhf,runs/arena \
+        --out=runs/lecture.html
 
 A chapter a folder, in the order given; what kind of run it is, or that it is an arena, is found from its files, which are only
 read. What each knows is what `launch.report` measured. The page is one file without outside parts.
@@ -77,15 +78,16 @@ def _outcomes(chapters: Sequence[Chapter]) -> str:
     """What went into every chapter and what came out, and the command below where it is known."""
     rows = []
     for name, one in _named(chapters):
-        told = (one.went_in, one.came_out, one.steps, one.time)
-        cells = "".join(
-            f'<td data-of="{of}">{html.escape(text)}'
-            for of, text in zip(("went in", "came out", "steps", "time"), told, strict=True)
-        )
+        told = {"went in": one.went_in, "came out": one.came_out, "steps": one.steps, "time": one.time}
+        cells = "".join(f'<td data-of="{of}">{html.escape(text)}' if text else "<td>" for of, text in told.items())
         first = f"<a href=#{name}>{html.escape(one.title)}</a><br><span class=of>{html.escape(str(one.folder))}</span>"
         rows.append(f"<tr{' class=first' if one.command else ''}><td>{first}{cells}")
         if one.command:
-            rows.append(f"<tr><td><td colspan=4><code>{html.escape(one.command)}</code>")
+            command = "\n".join(
+                " ".join(f"<span>{html.escape(word)}</span>" for word in line.split(" "))
+                for line in one.command.splitlines()
+            )
+            rows.append(f"<tr><td><td colspan=4><code>{command}</code>")
     head = "<tr><th>chapter<th>what went in<th>what came out<th>steps<th>time"
     return "\n".join(["<div class=wide><table class='outcome stacked'>", head, *rows, "</table></div>"])
 

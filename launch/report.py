@@ -17,7 +17,7 @@ from absl import flags
 
 from data_pipeline.errors import UserError
 from launch import cli
-from launch.compare_runs import Run, read_run
+from launch.compare_runs import read_run
 from launch.report_page import Chapter, heading, number, page, table, words
 from launch.report_practice import practice_chapter
 from launch.report_reading import reading_chapter

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launch.compare_runs import Run
+from launch.figures import DPI
 from lm.metrics import duration
 
 # A figure is drawn dark on white. Multiplied, its white is the paper's; in the dark it is inverted, and hues turned back.
@@ -26,12 +27,12 @@ p, figcaption { max-width: 42rem }
 a { color: var(--accent) }
 section { margin-top: 3rem; padding-top: 2.5rem; border-top: 1px solid var(--line) }
 .note, figcaption, .of { color: var(--quiet) }
-.note, figcaption, table, details, nav { font-size: .875rem; line-height: 1.5; font-family: var(--sans) }
+.note, figcaption, table, nav { font-size: .875rem; line-height: 1.5; font-family: var(--sans) }
 nav { position: sticky; top: 0; z-index: 1; background: var(--paper); border-bottom: 1px solid var(--line) }
 nav div { max-width: 56rem; margin: 0 auto; padding: .6rem 1.25rem; display: flex; gap: 1.25rem; overflow-x: auto }
 nav a { white-space: nowrap; text-decoration: none }
 figure { margin: 1.5rem 0 }
-img { display: block; width: 100%; height: auto; mix-blend-mode: multiply }
+img { display: block; width: min(100%, var(--width)); height: auto; mix-blend-mode: multiply }
 figcaption { margin-top: .5rem }
 figcaption::before { counter-increment: figure; content: "Figure " counter(figure) ". "; font-weight: 600; color: var(--ink) }
 .wide { overflow-x: auto; margin: 1rem 0 }
@@ -39,13 +40,15 @@ table { border-collapse: collapse }
 th, td { text-align: left; padding: .4rem 1.25rem .4rem 0; border-bottom: 1px solid var(--line); vertical-align: top }
 th { font-weight: 600; vertical-align: bottom }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
-.text { white-space: pre-wrap; overflow-wrap: anywhere }
+.text { white-space: pre-wrap; overflow-wrap: break-word }
+th.number { white-space: normal }
 .right, .wrong { padding-left: .6rem; border-bottom: 2px solid var(--paper) } .right { background: var(--right) }
 .wrong { background: var(--wrong) }
 .prompt { color: var(--quiet) }
 code, pre { font: .8125rem/1.5 ui-monospace, Menlo, Consolas, monospace; overflow-wrap: anywhere; white-space: pre-wrap }
-blockquote { margin: 1rem 0; padding: .75rem 1.25rem; max-width: 42rem; background: var(--raised); border-left: 3px solid var(--accent) }
-details { margin-top: 2.5rem } summary { cursor: pointer; color: var(--accent) }
+code span { display: inline-block; word-break: break-all }
+blockquote { margin: 1rem 0; padding: .75rem 1.25rem; max-width: 42rem; background: var(--raised);
+  border-left: 3px solid var(--accent) }
 .outcome { width: 100% } .outcome .first td { border-bottom: 0; padding-bottom: 0 }
 @media (prefers-color-scheme: dark) {
   :root { --paper: #141414; --ink: #e4e1da; --quiet: #a19c92; --line: #35322d; --raised: #201e1b; --accent: #e39a6c;
@@ -54,18 +57,19 @@ details { margin-top: 2.5rem } summary { cursor: pointer; color: var(--accent) }
 }
 @media (max-width: 40rem) {
   h1 { font-size: 1.75rem } h2 { font-size: 1.5rem }
-  figure .wide img { min-width: 34rem }
+  img { min-width: calc(var(--width) * .54) }
   .stacked tr { display: block; padding: .6rem 0; border-bottom: 1px solid var(--line) }
   .stacked tr:has(th) { display: none }
-  .stacked td { display: block; border: 0; padding: .15rem .6rem; text-align: left }
+  .stacked td { display: block; border: 0; padding: .15rem 0; text-align: left }
   .stacked td[data-of]::before { content: attr(data-of) " "; color: var(--quiet); display: block; font-size: .75rem }
 }
 @media print {
   :root { color-scheme: light; --paper: #fff; --ink: #000; --quiet: #444; --line: #ccc }
-  body { font-size: 10.5pt } nav, details { display: none } main { padding: 0; max-width: none }
-  figure, tr, blockquote { break-inside: avoid } h2, h3 { break-after: avoid } img { max-height: 9cm; object-fit: contain; object-position: left }
+  body { font-size: 10.5pt } nav { display: none } main { padding: 0; max-width: none }
+  figure, tr, blockquote { break-inside: avoid } h2, h3, p { break-after: avoid }
 }
 """
+NUMBER = "<td class=number>"
 
 
 @dataclass(frozen=True)
@@ -115,14 +119,17 @@ def heading(text: str, note: str = "") -> str:
 
 
 def figure(path: Path, caption: str) -> str:
-    """A picture, inside the page."""
-    data = base64.b64encode(path.read_bytes()).decode()
+    """A picture (PNG), inside the page, at a size at which its letters are about as large as the page's."""
+    data = path.read_bytes()
+    width = int.from_bytes(data[16:20], "big") * 100 / DPI  # an inch is 100 pixels
     caption = html.escape(caption)
-    return f'<figure><div class=wide><img src="data:image/png;base64,{data}" alt="{caption}"></div><figcaption>{caption}</figcaption></figure>'
+    source = f"data:image/png;base64,{base64.b64encode(data).decode()}"
+    image = f'<img style="--width:{width:.0f}px" alt="{caption}" src="{source}">'
+    return f"<figure><div class=wide>{image}</div><figcaption>{caption}</figcaption></figure>"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, stacked: bool = False) -> str:
-    """A table of cells as `number` and `words` make them. Stacked: on a phone, the cells of a row stand below each other."""
+    """A table of cells (HTML, as from `number` and `words`). Stacked: on a phone, a row's cells stand below each other."""
     numbers = (
         [bool(rows) and cell.startswith("<td class=number") for cell in rows[0]] if rows else [False] * len(header)
     )
@@ -144,10 +151,19 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, stacked: bool
 
 def number(text: str) -> str:
     """A cell that is a number."""
-    return f"<td class=number>{html.escape(text)}"
+    return NUMBER + html.escape(text)
 
 
-def words(text: str, note: str = "", kind: str = "") -> str:
-    """A cell that is text, with a quiet note below it; `kind` is a class such as `right`."""
-    below = f"<br><span class=note>{html.escape(note)}</span>" if note else ""
-    return f'<td class="text {kind}">{html.escape(text)}{below}'
+def words(text: str, note: str = "", kind: str = "", title: str = "") -> str:
+    """A cell that is text, with a quiet note below it; `kind` is a class such as `right`, `title` is told when pointed at."""
+    pointed = f' title="{html.escape(title)}"' if title else ""
+    return f'<td class="text {kind}"{pointed}>{html.escape(text)}{_below(note)}'
+
+
+def quoted(text: str, note: str = "") -> str:
+    """A text that stands out, with a quiet note below it."""
+    return f"<blockquote>{html.escape(text)}{_below(note)}</blockquote>"
+
+
+def _below(note: str) -> str:
+    return f"<br><span class=note>{html.escape(note)}</span>" if note else ""

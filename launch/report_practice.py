@@ -1,12 +1,11 @@
 """What pages show of practice: how it went, one problem before and after, and rollouts worth reading."""
 
-import html
 from pathlib import Path
 from typing import Any
 
 from launch.compare_runs import Run
 from launch.figures import practice_figure
-from launch.report_page import Chapter, figure, heading, how_long, number, table, words
+from launch.report_page import Chapter, figure, heading, how_long, number, quoted, table, words
 from launch.report_reading import answers_part
 from lm.metrics import read_json_lines
 
@@ -42,7 +41,9 @@ def practice_chapter(run: Run, into: Path, what: str) -> Chapter:
     came_out = ""
     if run.evaluations:
         first, last = run.evaluations[0], run.evaluations[-1]
-        came_out = f"held-out problems right: {first['accuracy']:.1%} at step {first['step']}, {last['accuracy']:.1%} at step {last['step']}"
+        came_out = "held-out problems right: " + ", ".join(
+            f"{record['accuracy']:.1%} at step {record['step']}" for record in (first, last)
+        )
     went_in = f"{what}: {data['prompts']} problems a step, {data['samples']} tries at each"
     return Chapter(run.folder, "It practises", PRACTISES, went_in, came_out, parts, **how_long(run))
 
@@ -78,14 +79,10 @@ def _before_and_after(samples: list[dict[str, Any]]) -> list[str]:
         for step, column in columns.items()
     ]
     rows = [
-        [
-            f'<td class="text {"right" if s["score"] >= 1 else "wrong"}" title="{html.escape(s["reason"])}">{html.escape(s["text"])}'
-            for s in row
-        ]
+        [words(s["text"], kind="right" if s["score"] >= 1 else "wrong", title=s["reason"]) for s in row]
         for row in zip(*columns.values(), strict=True)
     ]
-    asked = f"<blockquote>{html.escape(samples[0]['prompt'])}</blockquote>"
-    return [heading("One problem, again and again"), asked, table(header, rows)]
+    return [heading("One problem, again and again"), quoted(samples[0]["prompt"]), table(header, rows)]
 
 
 def _rollouts(rollouts: list[dict[str, Any]]) -> list[str]:

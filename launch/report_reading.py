@@ -45,6 +45,9 @@ def reading_chapter(run: Run, into: Path, what: str, documents: bool) -> Chapter
             came_out[-1] += f" (best: {best['bits_per_byte']:.3f} at step {best['step']})"
         asked = {kind: end.get(f"facts.{kind}.right") for kind in ("told", "unknown")}
         came_out += [f"facts of {kind} people {share:.0%} right" for kind, share in asked.items() if share is not None]
+    if recall and documents:
+        told = ", ".join(f"{r['preferred']:.0%} told {r['frequency']} times" for r in (recall[-1], recall[0]))
+        came_out.append(f"comparisons that facts win: {told} (chance 50%)")
     return Chapter(
         run.folder,
         "It reads" if documents else "It imitates",

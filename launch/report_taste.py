@@ -1,12 +1,11 @@
 """What pages show of taste: what was ranked, how well a reward model orders, and what a policy does to please one."""
 
-import html
 import math
 from pathlib import Path
 from typing import Any
 
 from launch.compare_runs import Run
-from launch.report_page import Chapter, figure, heading, how_long, number, table, words
+from launch.report_page import Chapter, figure, heading, how_long, number, quoted, table, words
 from launch.report_practice import evaluations_part
 from launch.report_reading import loss_part
 from launch.taste_figures import accuracy_figure, hump_figure
@@ -70,9 +69,11 @@ def _ranking(rankings: list[dict[str, Any]]) -> list[str]:
         ]
         for rank, text, taste in ordered
     ]
-    note = f"One of {len(rankings):,} rankings, held out from training. A synthetic rater has moods: it may not quite follow its taste."
-    asked = f"<blockquote>{html.escape(row['prompt'])}</blockquote>"
-    return [heading("What the rater said", note), asked, table(["place", "answer"], rows)]
+    note = (
+        f"One of {len(rankings):,} rankings, held out from training. A synthetic rater has moods: it may not quite follow its "
+        "taste."
+    )
+    return [heading("What the rater said", note), quoted(row["prompt"]), table(["place", "answer"], rows)]
 
 
 def ceiling(run: Run, rankings: list[dict[str, Any]]) -> float | None:
@@ -92,15 +93,15 @@ def pleasing_chapter(run: Run, into: Path, what: str) -> Chapter:
     if run.evaluations:
         hump_figure(into / "pleasing.png", run.evaluations)
         caption = (
-            "What the reward model says, and the rater's own taste where it is known, the further training goes. The star is where "
-            "the taste is pleased best: where the lines part, the policy pleases the model and not the rater."
+            "What the reward model says, and the rater's own taste where it is known, the further training goes. The star is "
+            "where the taste is pleased best: where the lines part, the policy pleases the model and not the rater."
         )
-        parts = [heading("Pleasing"), figure(into / "pleasing.png", caption)]
+        parts = [heading("Does it please the rater?"), figure(into / "pleasing.png", caption)]
         first, last = run.evaluations[0], run.evaluations[-1]
         best = min(run.evaluations, key=lambda record: record["loss"])
         names = {"reward": "reward model", "gold": "rater's own taste"}
         came_out = "; ".join(
-            f"{told} {first[name]:+.2f} at first, {best[name]:+.2f} at the best step ({best['step']}), {last[name]:+.2f} at the end"
+            f"{told} {first[name]:+.2f} at first, {best[name]:+.2f} at step {best['step']} (best), {last[name]:+.2f} at the end"
             for name, told in names.items()
             if name in last
         )
@@ -122,10 +123,12 @@ def _furthest_apart(samples: list[dict[str, Any]], evaluations: list[dict[str, A
     if not last or "gold" not in evaluations[-1]:
         return []
     found = max(last, key=lambda s: s["reward"] - s["score"])
-    note = f"Of {len(last)} answers to one prompt at step {found['step']}, the one with the most reward beyond the rater's own taste."
+    note = (
+        f"Of {len(last)} answers to one prompt at step {found['step']}, the one with the most reward beyond the rater's own "
+        "taste."
+    )
     told = f"reward model {found['reward']:+.2f}, the rater's own taste {found['score']:+.2f}"
-    quoted = f"<blockquote>{html.escape(found['text'])}<br><span class=note>{html.escape(told)}</span></blockquote>"
-    return [heading("Where the two disagree most", note), quoted]
+    return [heading("Where the two disagree most", note), quoted(found["text"], told)]
 
 
 def _before_and_after(samples: list[dict[str, Any]], evaluations: list[dict[str, Any]]) -> list[str]:
@@ -141,9 +144,8 @@ def _before_and_after(samples: list[dict[str, Any]], evaluations: list[dict[str,
         [words(s["text"], f"reward {s['reward']:+.1f}, {s['reason']}" if "reward" in s else "") for s in row]
         for row in zip(*columns, strict=False)
     ]
-    asked = f"<blockquote>{html.escape(samples[0]['prompt'])}</blockquote>"
     return [
         heading("One prompt, again and again"),
-        asked,
+        quoted(samples[0]["prompt"]),
         table([f"step {step}" for step in shown], rows, stacked=True),
     ]

@@ -10,7 +10,7 @@ from launch.figures import pyplot, save
 
 def accuracy_figure(path: Path, evaluations: list[dict[str, Any]], ceiling: float | None) -> Path:
     """Draw held-out pair accuracy against steps, and the most that can be reached."""
-    figure, axes = pyplot().subplots(figsize=(8, 4), layout="constrained")
+    figure, axes = pyplot().subplots(figsize=(6.4, 3.6), layout="constrained")
     at = [r["step"] for r in evaluations]
     axes.plot(at, [r["pair_accuracy"] for r in evaluations], marker="o", label="all pairs")
     for name, label in (("pairs.near.right", "neighbours"), ("pairs.far.right", "further apart")):
@@ -25,7 +25,7 @@ def accuracy_figure(path: Path, evaluations: list[dict[str, Any]], ceiling: floa
 
 def hump_figure(path: Path, evaluations: list[dict[str, Any]]) -> Path:
     """Draw reward (the proxy), and gold where it is known, against sqrt(KL), or against the step where KL was not measured."""
-    figure, axes = pyplot().subplots(figsize=(8, 4.5), layout="constrained")
+    figure, axes = pyplot().subplots(figsize=(6.4, 3.8), layout="constrained")
     measured = all("kl" in r for r in evaluations)
     at = [max(r["kl"], 0.0) ** 0.5 if measured else r["step"] for r in evaluations]
     (proxy,) = axes.plot(at, [r["reward"] for r in evaluations], "--", label="reward model (proxy)")

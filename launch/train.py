@@ -91,6 +91,7 @@ def run(experiment: Experiment, workdir: Path) -> int:
         prepared = prepare_data(experiment, workdir, upstream, cache)
         same_everywhere("data", prepared.fingerprints)
         processes.first_does(lambda: keep_data_identity(workdir, prepared))
+        processes.first_does(lambda: cli.keep_command("launch.train", workdir))
         print(f"model: {summary(experiment.model)}", flush=True)
         stage = make_stage(experiment, prepared, upstream, mesh, workdir)
         try:
