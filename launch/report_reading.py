@@ -114,7 +114,10 @@ def answers_part(title: str, note: str, evaluations: list[dict[str, Any]]) -> li
                 groups.setdefault(group, {})[measure] = value
     measures = [name for name in MEASURES if any(name in found for found in groups.values())]
     rows = [
-        [words(group.replace(".", ": ")), *(number(f"{found[m]:.0%}" if m in found else "") for m in measures)]
+        [
+            words(group.replace(".", ": ").replace("_", " ")),
+            *(number(f"{found[m]:.0%}" if m in found else "") for m in measures),
+        ]
         for group, found in groups.items()
     ]
     return [heading(title, note), table(["questions", *(MEASURES[m] for m in measures)], rows)] if rows else []

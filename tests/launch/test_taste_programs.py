@@ -92,7 +92,7 @@ def test_the_assistant_pleases_two_reward_models_and_goes_on(folder):
     assert (folder / "pleasing" / "metrics.jsonl").read_bytes() == before
     code, output = run("launch.report", f"--workdir={folder / 'pleasing'}", log=folder / "log")
     assert code == 0, output
-    assert "Pleasing" in (folder / "pleasing" / "report.html").read_text()
+    assert "It learns to please" in (folder / "pleasing" / "report.html").read_text()
 
 
 def test_the_assistant_learns_without_a_reward_model(folder):
