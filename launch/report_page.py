@@ -50,7 +50,7 @@ code span { display: inline-block; word-break: break-all }
 blockquote { margin: 1rem 0; padding: .75rem 1.25rem; max-width: 42rem; background: var(--raised);
   border-left: 3px solid var(--accent) }
 .outcome { width: 100% } .outcome .first td { border-bottom: 0; padding-bottom: 0 }
-@media (prefers-color-scheme: dark) {
+@media screen and (prefers-color-scheme: dark) {
   :root { --paper: #141414; --ink: #e4e1da; --quiet: #a19c92; --line: #35322d; --raised: #201e1b; --accent: #e39a6c;
     --right: #1c3320; --wrong: #3b2220 }
   img { filter: invert(.92) hue-rotate(180deg); mix-blend-mode: normal }
@@ -64,7 +64,7 @@ blockquote { margin: 1rem 0; padding: .75rem 1.25rem; max-width: 42rem; backgrou
   .stacked td[data-of]::before { content: attr(data-of) " "; color: var(--quiet); display: block; font-size: .75rem }
 }
 @media print {
-  :root { color-scheme: light; --paper: #fff; --ink: #000; --quiet: #444; --line: #ccc }
+  :root { --paper: #fff; --ink: #000; --quiet: #444; --line: #ccc }
   body { font-size: 10.5pt } nav { display: none } main { padding: 0; max-width: none }
   figure, tr, blockquote { break-inside: avoid } h2, h3, p { break-after: avoid }
 }
@@ -129,13 +129,13 @@ def figure(path: Path, caption: str) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, stacked: bool = False) -> str:
-    """A table of cells (HTML, as from `number` and `words`). Stacked: on a phone, a row's cells stand below each other."""
-    numbers = (
-        [bool(rows) and cell.startswith("<td class=number") for cell in rows[0]] if rows else [False] * len(header)
-    )
+    """A table of one row or more of cells, HTML as from `number` and `words`.
+
+    Stacked: on a phone, the cells of a row stand below each other.
+    """
     head = "".join(
-        f"<th{' class=number' if is_number else ''}>{html.escape(name)}"
-        for name, is_number in zip(header, numbers, strict=True)
+        f"<th{' class=number' if cell.startswith(NUMBER) else ''}>{html.escape(name)}"
+        for name, cell in zip(header, rows[0], strict=True)
     )
     body = [
         "<tr>"
