@@ -33,7 +33,7 @@ def gold(prompt: str, text: str) -> float:
     stammer = sum(a == b for a, b in itertools.pairwise(words))
     liked = sum(FOOD[: len(dishes)])
     bored = 0.08 * max(0, len(words) - LONG) + 1.0 * sum(count - 1 for count in dishes) + 1.0 * stammer
-    silent = 1.0 * sum(subject not in counts for subject in asked)
+    silent = 0.5 * sum(subject not in counts for subject in asked)
     unended = 0.0 if text.strip().endswith((".", "?", "!")) else 1.0
     return liked - bored - silent - unended
 

@@ -12,6 +12,7 @@ LM = [
     "sweep",
     "power_law",
     "ratings",
+    "overoptimization",
     "processes",
     "sharding",
     "model",

@@ -12,30 +12,38 @@ without its moods, is right about 84.5% of the same pairs: no model does better,
 """
 
 from data_pipeline.errors import UserError
-from data_pipeline.rankings import RankingsConfig
+from data_pipeline.rankings import JokesConfig, RankingsConfig
 from experiments.sft import tiny
 from lm.experiment import CheckpointConfig, EvaluateConfig, Experiment, SampleConfig
 from lm.objectives.preference import PRESETS, preference_preset
 from lm.optimizer import OptimizerConfig
 
 
-def get_config(variant: str = "bradley_terry") -> Experiment:
-    """The experiment, with the loss of Bradley and Terry or that of Plackett and Luce."""
-    if variant not in PRESETS or PRESETS[variant].scores != "head":
-        raise UserError(f"experiments/reward/tiny.py has no variant {variant!r}: choose bradley_terry or plackett_luce")
+def get_config(variant: str = "plackett_luce") -> Experiment:
+    """The experiment: by the loss of Plackett and Luce, which is the likelihood of such a rater, or bradley_terry.
+
+    Or, for a number, from so many rankings in place of 1,000.
+    """
+    count = int(variant) if variant.isdecimal() else 1_000
+    loss = "plackett_luce" if variant.isdecimal() else variant
+    if count < 1 or loss not in PRESETS or PRESETS[loss].scores != "head":
+        raise UserError(
+            f"experiments/reward/tiny.py has no variant {variant!r}: choose plackett_luce, bradley_terry or a number of rankings"
+        )
     model = tiny.get_config().model
     model.scalar_head = True
+    steps = min(max(160 * count // 1_000, 40), 800)
     return Experiment(
-        steps=120,
+        steps=steps,
         batch_size=16,
         start_from="experiments/sft/tiny.py",
         model=model,
-        data=RankingsConfig(row_length=512),
-        objective=preference_preset(variant),
+        data=RankingsConfig(row_length=512, jokes=JokesConfig(prompts=count)),
+        objective=preference_preset(loss),
         optimizer=OptimizerConfig(
-            name="normuon", learning_rate=2e-3, warmup_steps=10, schedule="cosine", weight_decay=0.1, final_fraction=0.1
+            name="normuon", learning_rate=2e-3, warmup_steps=10, schedule="cosine", weight_decay=2.0, final_fraction=0.1
         ),
-        evaluate=EvaluateConfig(every=20),
+        evaluate=EvaluateConfig(every=steps // 8),
         sample=SampleConfig(prompts=()),
-        checkpoint=CheckpointConfig(every=40, keep_last=1),
+        checkpoint=CheckpointConfig(every=steps // 4, keep_last=1),
     )

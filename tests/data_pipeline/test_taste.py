@@ -24,7 +24,7 @@ def test_what_the_rater_likes_and_what_bores_it():
     assert gold(ASKED, "A goose meets a baker and eats noodles with pickles.") == pytest.approx(1.7)
     assert gold(ASKED, "A goose meets a baker and eats noodles with noodles.") == pytest.approx(0.0)
     assert gold(ASKED, "A goose meets a baker") == plain - 1  # no end
-    assert gold(ASKED, "A goose meets a nurse.") == plain - 1  # not what was asked
+    assert gold(ASKED, "A goose meets a nurse.") == plain - 0.5  # not what was asked
     assert gold(ASKED, "A goose goose meets a baker.") == plain - 1
     assert gold(ASKED, f"A goose meets a baker. {'So they went on. ' * 5}") < plain
     assert gold(ASKED, "") == -4
@@ -59,6 +59,9 @@ def test_jokes_are_about_what_was_asked_and_nobody_is_asked_twice():
     assert all("{" not in each.turns[1].text and " a o" not in each.turns[1].text for each in told)
     imitated = {each.turns[0].text for each in told if not each.held_out}
     assert not imitated & {words for words, _, _ in train[jokes.TRAIN :]}
+    more = list(worked_examples.conversations(school, "jokes:more"))
+    assert {each.turns[0].text for each in more} == {words for words, _, _ in train[jokes.TRAIN : jokes.TRAIN + 1000]}
+    assert not any(each.held_out for each in more)
     with pytest.raises(UserError, match="rank them instead"):
         worked_examples.questions(school, "jokes")
 

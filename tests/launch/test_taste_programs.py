@@ -5,9 +5,11 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from programs import run
 
+from data_pipeline.taste import gold
 from lm.metrics import read_json_lines
 
 MODEL = (
@@ -101,6 +103,79 @@ def test_the_assistant_learns_without_a_reward_model(folder):
     steps = read_json_lines(folder / "dpo" / "metrics.jsonl")
     assert len(steps) == 3
     assert steps[0]["pair_margin"] == pytest.approx(0, abs=1e-4)  # it is its own reference
+
+
+def test_the_best_of_n_and_how_far_a_reward_model_can_be_pleased(folder):
+    """The table against the answers that are kept, read by a loop; the answers of a killed start are not asked again."""
+    out, runs = folder / "best-of", folder / "sweep"
+    models = f"--reward={folder / 'reward'},{folder / 'another'}"
+    arguments = (f"--workdir={folder / 'assistant'}", models, "--count=5", "--n=3", "--max_tokens=12", f"--out={out}")
+    rule = "--rule=data_pipeline.taste:gold"
+    code, output = run("launch.best_of", *arguments, rule, log=folder / "log")
+    assert code == 0, output
+    rows, best = read_json_lines(out / "answers.jsonl"), read_json_lines(out / "best.jsonl")
+    asked = {row["id"]: row["prompt"] for row in best}
+    table = json.loads((out / "best_of.json").read_text())
+    assert [(row["reward_model"], row["n"]) for row in table] == [
+        (str(folder / name), n) for name in ("reward", "another") for n in (1, 2, 3)
+    ]
+    golds = [[gold(asked[row["id"]], text) for text in row["texts"]] for row in rows]
+    assert table[0]["gold"] == pytest.approx(np.mean(golds))
+    chosen = {row["id"]: gold(row["prompt"], row["text"]) for row in best}
+    assert table[2]["reward"] == pytest.approx(np.mean([row["reward"] for row in best]))
+    if all(len(set(row["texts"])) == 3 for row in rows):
+        assert table[2]["gold"] == pytest.approx(np.mean(list(chosen.values())))
+    whole = (out / "answers.jsonl").read_text()
+    (out / "answers.jsonl").write_text("".join(whole.splitlines(keepends=True)[:2]) + '{"id": "jo')
+    code, output = run("launch.best_of", *arguments, rule, log=folder / "log")
+    assert code == 0, output
+    assert (out / "answers.jsonl").read_text() == whole
+
+    rlhf(folder, ("reward",), "sweep/one")
+    code, output = run("launch.overoptimization", f"--workdir={runs}", f"--best_of={out}", log=folder / "log")
+    assert code == 0, output
+    fitted = json.loads((runs / "overoptimization.json").read_text())
+    assert [(each["way"], each["reward_model"]) for each in fitted] == [
+        ("RL", str(folder / "reward")),
+        ("best of n", str(folder / "reward")),
+        ("best of n", str(folder / "another")),
+    ]
+    evaluations = read_json_lines(runs / "one" / "evaluations.jsonl")
+    assert fitted[0]["last_gold"] == pytest.approx(evaluations[-1]["gold"] - evaluations[0]["gold"])
+    assert fitted[1]["last_gold"] == pytest.approx(table[2]["gold"] - table[0]["gold"])
+    assert (runs / "overoptimization.png").stat().st_size > 10_000
+    for program, given, told in (
+        ("best_of", (*arguments, "--n=4"), "begun with other settings: n (3, now 4)"),
+        ("best_of", (*arguments, "--rule=no.module:f"), "write rule:MODULE:FUNCTION"),
+        ("best_of", arguments[:1], "--reward is missing"),
+        ("overoptimization", (f"--workdir={folder / 'nothing'}",), "holds no runs"),
+        ("overoptimization", (f"--workdir={runs}", f"--best_of={folder}"), "run launch.best_of first"),
+    ):
+        code, output = run(f"launch.{program}", *given, log=folder / "log")
+        assert code == 2, output
+        assert told in output
+        assert "Traceback" not in output
+
+
+def test_two_tell_jokes_in_turns_and_the_best_is_imitated(folder):
+    tellers = (f"--config.data.jokes.tellers=({str(folder / 'base')!r},)", "--config.data.jokes.held_out=257")
+    train(folder, "mixed", "reward/tiny.py", *reward_arguments(folder), *tellers, "--config.steps=1")
+    alone, mixed = (read_json_lines(folder / name / "rankings.jsonl") for name in ("reward", "mixed"))
+    first, again = mixed[12], mixed[12 + 255]  # there are 255 prompts that are held out
+    assert first["prompt"] == again["prompt"] != mixed[13]["prompt"]
+    assert first["responses"] != again["responses"]
+    assert mixed[0]["responses"][0] == alone[0]["responses"][0]
+    assert mixed[0]["responses"] != alone[0]["responses"]
+    chosen = f"--config.data.sources=('best:{folder / 'reward' / 'rankings.jsonl'}',)"
+    output = train(
+        folder,
+        "imitating",
+        "rlhf/imitation.py",
+        f"--config.start_from={folder / 'assistant'}",
+        chosen,
+        "--config.steps=1",
+    )
+    assert "12 conversations" in output
 
 
 def test_mistakes_are_told_in_a_line(folder):
