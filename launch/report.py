@@ -93,10 +93,10 @@ def run_chapter(folder: Path, into: Path) -> Chapter:
 def report(chapter: Chapter, config: dict[str, Any]) -> str:
     """The whole page about one run."""
     name = chapter.folder.name
-    facts = [f"{chapter.went_in}; {chapter.steps} steps in {chapter.time}", chapter.came_out]
+    facts = "; ".join(filter(None, [chapter.went_in, f"{chapter.steps} steps in {chapter.time}", chapter.came_out]))
     parts = [
         f"<h1>{html.escape(name)}</h1>",
-        f"<p class=note>{html.escape('. '.join(filter(None, facts)))}.</p>",
+        f"<p class=note>{html.escape(facts)}.</p>",
         chapter.html("chapter"),
         "<section><h2>The model</h2>",
         "<p class=note>Every part and its shape; those of <code>blocks</code> are stacked, a layer each.</p>",

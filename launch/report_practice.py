@@ -1,5 +1,6 @@
 """What pages show of practice: how it went, one problem before and after, and rollouts worth reading."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def practice_chapter(run: Run, into: Path, what: str) -> Chapter:
     return Chapter(run.folder, "It practises", PRACTISES, went_in, came_out, parts, **how_long(run))
 
 
-def evaluations_part(title: str, evaluations: list[dict[str, Any]], shown: Any) -> list[str]:
+def evaluations_part(title: str, evaluations: list[dict[str, Any]], shown: Callable[[str, float], str]) -> list[str]:
     """A row an evaluation, the best one marked; `shown(name, value)` is a cell's text."""
     if not evaluations:
         return []

@@ -28,7 +28,7 @@ MEASURES = {"right": "right", "refused": "refused", "called": "with a tool"}
 
 def reading_chapter(run: Run, into: Path, what: str, documents: bool) -> Chapter:
     """Of a run that read documents, or conversations; its figures are drawn in the folder `into`."""
-    recall = read_recall(run.folder)
+    recall = _measured_recall(run.folder)
     samples = read_json_lines(run.folder / "samples.jsonl")
     parts = [
         heading("The loss"),
@@ -59,12 +59,6 @@ def reading_chapter(run: Run, into: Path, what: str, documents: bool) -> Chapter
     )
 
 
-def read_recall(folder: Path) -> list[dict[str, Any]]:
-    """The recall that `launch.report` measured; nothing where it did not."""
-    file = folder / "recall.json"
-    return json.loads(file.read_text()) if file.exists() else []
-
-
 def loss_part(run: Run, into: Path) -> str:
     """The loss figure."""
     return figure(loss_figure(into / "loss.png", run), "Training and validation loss against steps.")
@@ -77,7 +71,7 @@ def _samples(samples: list[dict[str, Any]]) -> list[str]:
             number(f"{s['step']:,}"),
             f"<td class=text><span class=prompt>{html.escape(s['prompt'])}</span>{html.escape(s['text'])}",
         ]
-        for prompt in prompts_in(samples)
+        for prompt in _prompts(samples)
         for s in samples
         if s["prompt"] == prompt
     ]
@@ -85,7 +79,7 @@ def _samples(samples: list[dict[str, Any]]) -> list[str]:
     return [heading("What it wrote", note), table(["step", "text"], rows)] if rows else []
 
 
-def prompts_in(samples: list[dict[str, Any]]) -> list[str]:
+def _prompts(samples: list[dict[str, Any]]) -> list[str]:
     """The prompts, each once, as they first came."""
     return list(dict.fromkeys(s["prompt"] for s in samples))
 
@@ -98,7 +92,7 @@ def _conversations(samples: list[dict[str, Any]]) -> list[str]:
     told = {(s["step"], s["prompt"]): s["text"] for s in samples}
     rows = [
         [words(prompt, kind="prompt"), *(words(told.get((step, prompt), "")) for step in (first, last))]
-        for prompt in prompts_in(samples)
+        for prompt in _prompts(samples)
     ]
     header = ["asked", f"before (step {first})", f"after (step {last})"]
     return [heading("What it says, before and after"), table(header, rows, stacked=True)]
@@ -121,6 +115,12 @@ def answers_part(title: str, note: str, evaluations: list[dict[str, Any]]) -> li
         for group, found in groups.items()
     ]
     return [heading(title, note), table(["questions", *(MEASURES[m] for m in measures)], rows)] if rows else []
+
+
+def _measured_recall(folder: Path) -> list[dict[str, Any]]:
+    """The recall that `launch.report` measured; nothing where it did not."""
+    file = folder / "recall.json"
+    return json.loads(file.read_text()) if file.exists() else []
 
 
 def _recall(recall: list[dict[str, Any]], into: Path) -> list[str]:
