@@ -120,7 +120,7 @@ def pleasing_chapter(run: Run, into: Path, what: str) -> Chapter:
 def _furthest_apart(samples: list[dict[str, Any]], evaluations: list[dict[str, Any]]) -> list[str]:
     """Of the last answers, the one that the reward model likes so much more than the rater's own taste does."""
     last = [s for s in samples if s["step"] == samples[-1]["step"] and "reward" in s]
-    if not last or "gold" not in evaluations[-1]:
+    if not last or not evaluations or "gold" not in evaluations[-1]:
         return []
     found = max(last, key=lambda s: s["reward"] - s["score"])
     note = (
