@@ -1,5 +1,6 @@
 """The chain of taste as a user runs it: an assistant tells jokes, a reward model learns the rater, the assistant pleases it."""
 
+import html
 import json
 import shutil
 from pathlib import Path
@@ -77,7 +78,7 @@ def test_a_reward_model_learns_from_rankings_that_are_kept(folder):
     assert "pair_accuracy" in last
     code, output = run("launch.report", f"--workdir={folder / 'reward'}", log=folder / "log")
     assert code == 0, output
-    assert "the rater's own taste" in (folder / "reward" / "report.html").read_text()
+    assert "the rater's own taste" in html.unescape((folder / "reward" / "report.html").read_text())
 
 
 def test_the_assistant_pleases_two_reward_models_and_goes_on(folder):
@@ -94,7 +95,7 @@ def test_the_assistant_pleases_two_reward_models_and_goes_on(folder):
     assert (folder / "pleasing" / "metrics.jsonl").read_bytes() == before
     code, output = run("launch.report", f"--workdir={folder / 'pleasing'}", log=folder / "log")
     assert code == 0, output
-    assert "Pleasing" in (folder / "pleasing" / "report.html").read_text()
+    assert "It learns to please" in (folder / "pleasing" / "report.html").read_text()
 
 
 def test_the_assistant_learns_without_a_reward_model(folder):
