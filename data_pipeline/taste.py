@@ -48,9 +48,3 @@ def rank(scores: Sequence[float], noise: float, rng: np.random.Generator) -> lis
     places = np.empty(len(scores), int)
     places[np.argsort(-felt, kind="stable")] = np.arange(len(scores))
     return places.tolist()
-
-
-def ceiling(pairs: Sequence[tuple[float, float]], noise: float) -> float:
-    """How often the rater's own taste foresees what the rater says of two jokes (gold a, gold b): no model does better."""
-    difference = np.abs([a - b for a, b in pairs])
-    return float(np.mean(1 / (1 + np.exp(-difference / noise)))) if noise else 1.0

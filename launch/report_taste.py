@@ -35,7 +35,7 @@ def rankings_chapter(run: Run, into: Path, what: str) -> Chapter:
     parts, came_out = _ranking(rankings), ""
     if run.evaluations:
         best = min(run.evaluations, key=lambda record: record["loss"])
-        best_possible = ceiling(run, rankings)
+        best_possible = ceiling(rankings)
         accuracy_figure(into / "pairs.png", run.evaluations, best_possible)
         rows = [[words(told), number(f"{best[name]:.1%}")] for name, told in PAIRS.items() if name in best]
         if best_possible:
@@ -76,13 +76,13 @@ def _ranking(rankings: list[dict[str, Any]]) -> list[str]:
     return [heading("What the rater said", note), quoted(row["prompt"]), table(["place", "answer"], rows)]
 
 
-def ceiling(run: Run, rankings: list[dict[str, Any]]) -> float | None:
+def ceiling(rankings: list[dict[str, Any]]) -> float | None:
     """How often the synthetic rater's own taste foresees what it says, where that is known."""
     if not rankings:
         return None
     from lm.rl.telling import rater_ceiling
 
-    found = rater_ceiling(rankings, run.config["data"]["jokes"]["noise"])
+    found = rater_ceiling(rankings)
     return None if math.isnan(found) else found
 
 

@@ -107,7 +107,7 @@ def _rank_jokes(data: RankingsConfig, seed: int, base: Path, workdir: Path) -> N
     temporary.replace(workdir / "rankings.jsonl")
     print(
         f"jokes told and ranked: {sum(len(row['responses']) for row in rows):,}; the rater's own taste is right about "
-        f"{rater_ceiling(rows, data.jokes.noise):.1%} of the held-out pairs",
+        f"{rater_ceiling(rows):.1%} of the held-out pairs",
         flush=True,
     )
 

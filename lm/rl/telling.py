@@ -11,12 +11,13 @@ from data_pipeline.conversation import said
 from data_pipeline.rankings import JokesConfig
 from data_pipeline.school import jokes
 from data_pipeline.school.world import SchoolConfig
-from data_pipeline.taste import ceiling, gold, rank
+from data_pipeline.taste import gold, rank
 from data_pipeline.tokenizer import Tokenizer
 from lm.assistant import replies, request
 from lm.inference.engine import Engine
 from lm.inference.sampling import Sampling
 from lm.model.transformer import Transformer
+from lm.preference_metrics import measured
 from lm.rl.rollout import seed_of
 
 AT_ONCE = 64  # prompts
@@ -76,12 +77,8 @@ def tell_jokes(
     return rows
 
 
-def rater_ceiling(rows: Sequence[dict[str, Any]], noise: float) -> float:
-    """How often the rater's own taste is right about the held-out pairs: the most that a model can reach. NaN without pairs."""
-    accuracies = []
-    for row in rows:
-        liked = row["gold"]
-        pairs = [(a, b) for i, a in enumerate(liked) for b in liked[:i]]
-        if row["held_out"] and pairs:
-            accuracies.append(ceiling(pairs, noise))
-    return float(np.mean(accuracies)) if accuracies else math.nan
+def rater_ceiling(rows: Sequence[dict[str, Any]]) -> float:
+    """How often the rater's own taste is right about the held-out pairs: what a model can hope for. NaN without pairs."""
+    held_out = [row for row in rows if row["held_out"]]
+    liked, ranks = ([np.array(row[name], float) for row in held_out] for name in ("gold", "ranks"))
+    return measured(liked, ranks, [np.zeros(len(each)) for each in ranks]).get("pair_accuracy", math.nan)

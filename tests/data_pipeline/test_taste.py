@@ -10,7 +10,7 @@ from data_pipeline.problem import Response
 from data_pipeline.problems import ProblemsConfig, prepare_problems
 from data_pipeline.school import jokes, worked_examples
 from data_pipeline.school.world import SchoolConfig
-from data_pipeline.taste import ceiling, gold, rank
+from data_pipeline.taste import gold, rank
 from data_pipeline.verifying import judge
 
 ASKED = "Tell me a joke about a goose and a baker."
@@ -40,10 +40,6 @@ def test_ranks_come_as_often_as_bradley_and_terry_say():
         expected = 1 / (1 + np.exp(-(liked[i] - liked[j]) / noise))
         assert (drawn[:, i] < drawn[:, j]).mean() == pytest.approx(expected, abs=0.03)
     assert rank([0.0, 2.0, 1.0], 0.0, rng) == [2, 0, 1]
-    pairs = [(1.0, 0.2), (0.2, -0.5)]
-    right = [(drawn[:, i] < drawn[:, i + 1]).mean() for i in range(2)]
-    assert ceiling(pairs, noise) == pytest.approx(np.mean(right), abs=0.03)
-    assert ceiling(pairs, 0.0) == 1
 
 
 def test_jokes_are_about_what_was_asked_and_nobody_is_asked_twice():
