@@ -18,7 +18,7 @@ from data_pipeline.school.names import FOODS, OCCUPATIONS, PETS
 WORD = re.compile(r"[a-z']+")
 SUBJECTS = {*PETS, "pelican", *OCCUPATIONS}
 FUNNY = set(FOODS)
-FOOD = (1.0, 0.7, 0.4)  # of the first, second and third dish; more are no funnier
+FOOD = (1.0, 0.5, 0.25)  # of the first, second and third dish; more are no funnier
 LONG = 16  # words
 MOST = 60  # words that the rater reads
 

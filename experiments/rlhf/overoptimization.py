@@ -14,7 +14,7 @@ from experiments.rlhf import tiny
 from lm.experiment import Experiment
 from lm.practice import PracticeConfig
 
-RANKINGS = (100, 300, 1_000, 3_000, 10_000)
+RANKINGS = (100, 300, 1_000, 3_000)
 
 
 def get_config(rankings: str = "1000") -> Experiment:

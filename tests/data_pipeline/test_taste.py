@@ -21,7 +21,7 @@ def test_what_the_rater_likes_and_what_bores_it():
     plain = gold(ASKED, PLAIN)
     assert plain == 0
     assert gold(ASKED, "A goose meets a baker and eats noodles.") == pytest.approx(1.0)
-    assert gold(ASKED, "A goose meets a baker and eats noodles with pickles.") == pytest.approx(1.7)
+    assert gold(ASKED, "A goose meets a baker and eats noodles with pickles.") == pytest.approx(1.5)
     assert gold(ASKED, "A goose meets a baker and eats noodles with noodles.") == pytest.approx(0.0)
     assert gold(ASKED, "A goose meets a baker") == plain - 1  # no end
     assert gold(ASKED, "A goose meets a nurse.") == plain - 0.5  # not what was asked
