@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from programs import run
 
-from data_pipeline.taste import gold
+from data_pipeline.taste import gold, rank
 from lm.metrics import read_json_lines
 
 MODEL = (
@@ -182,6 +182,21 @@ def test_accuracy_on_a_file_of_pairs_by_subset(folder):
     ]
     assert "75.0%" in output
     assert len(read_json_lines(folder / "aside.jsonl")) == 2
+    # Over all moods of the rater: as often as its ranks, drawn again and again, have them in the order of the rewards.
+    kept = [row for row in read_json_lines(folder / "reward" / "rankings.jsonl") if row["held_out"]]
+    noise = ("--held_out", "--noise=0.45", f"--rankings={folder / 'reward' / 'rankings.jsonl'}")
+    code, output = run("launch.reward_accuracy", *arguments, *noise, log=folder / "log")
+    assert code == 0, output
+    lines = output.splitlines()
+    rng, shares = np.random.default_rng(0), []
+    for row in kept:
+        gold_, n = row["gold"], len(row["gold"])
+        pairs = [(i, j) for i in range(n) for j in range(i)]
+        drawn = np.array([rank(gold_, 0.45, rng) for _ in range(2000)])
+        shares.append(np.mean([[(d[i] < d[j]) == (gold_[i] > gold_[j]) for i, j in pairs] for d in drawn]))
+    (ceiling,) = (line for line in lines if line.endswith("the rater's own taste"))
+    assert float(ceiling.split()[0].rstrip("%")) / 100 == pytest.approx(np.mean(shares), abs=0.03)
+    assert any(line.split()[0] == str(len(kept)) for line in lines if line.endswith("all"))
     path.write_text("{}\n")
     code, output = run("launch.reward_accuracy", *arguments, f"--rankings={path}", log=folder / "log")
     assert code == 2, output
