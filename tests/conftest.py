@@ -3,6 +3,7 @@
 Set through `jax.config`, not `XLA_FLAGS`, so that programs which tests start see the machine as it is.
 """
 
+import gc
 import os
 import shutil
 import tempfile
@@ -25,6 +26,9 @@ jax.config.update("jax_compilation_cache_dir", f"{CACHE}/compiled")
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 # A GPU multiplies float32 matrices in TF32 unless told otherwise; the references are exact. No effect on a CPU.
 jax.config.update("jax_default_matmul_precision", "highest")
+
+# Tracing allocates much that lives long: Python looks less often for cycles among it.
+gc.set_threshold(10_000)
 
 # The first example of a property compiles; the rest take a millisecond.
 hypothesis.settings.register_profile("compiling", deadline=None)
