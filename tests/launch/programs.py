@@ -67,11 +67,7 @@ def _run(module: str, arguments: tuple[str, ...], log: str, cwd: str, environmen
     os.dup2(descriptor, 2)
     sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
     sys.argv = [module, *arguments]
-    import jax  # as the fork server has: an environment variable would come too late
-
     from launch import cli, config
-
-    jax.config.update("jax_disable_most_optimizations", True)  # compiled quickly, as in tests/conftest.py
 
     program = importlib.import_module(module)
     program.define_flags()
