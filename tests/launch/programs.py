@@ -17,10 +17,8 @@ from absl import flags
 ROOT = Path(__file__).resolve().parents[2]
 
 _context = multiprocessing.get_context("forkserver")
-# Not the programs themselves: each defines its flags when it is imported. tensorboardX loads PyTorch where it is installed.
-_context.set_forkserver_preload(
-    ["lm.train", "launch.stages", "launch.workdir", "launch.cli", "matplotlib.pyplot", "tensorboardX"]
-)
+# Not the programs themselves: each defines its flags when it is imported.
+_context.set_forkserver_preload(["lm.train", "launch.stages", "launch.workdir", "launch.cli", "matplotlib.pyplot"])
 
 
 @dataclass
