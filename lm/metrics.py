@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -86,14 +87,24 @@ class MetricWriter:
 
     def _scalars(self, record: dict[str, Any], group: str) -> None:
         if self._board is None:
-            # Imported when the first line is out: where PyTorch is installed, tensorboardX loads all of it.
-            from tensorboardX import SummaryWriter
-
             folder = str(self._workdir / "tensorboard")
-            self._board = SummaryWriter(folder, purge_step=self._last_step + 1, flush_secs=30)
+            self._board = _summary_writer()(folder, purge_step=self._last_step + 1, flush_secs=30)
         for name, value in record.items():
             if name != "step":
                 self._board.add_scalar(f"{group}/{name}", value, record["step"])
+
+
+def _summary_writer() -> Any:
+    """The class of tensorboardX, which would load all of PyTorch where that is installed: seconds, for what scalars never use."""
+    hidden = "torch" not in sys.modules
+    if hidden:
+        sys.modules["torch"] = None  # type: ignore[assignment]
+    try:
+        from tensorboardX import SummaryWriter
+    finally:
+        if hidden:
+            del sys.modules["torch"]
+    return SummaryWriter
 
 
 @contextmanager

@@ -17,10 +17,8 @@ from absl import flags
 ROOT = Path(__file__).resolve().parents[2]
 
 _context = multiprocessing.get_context("forkserver")
-# Not the programs themselves: each defines its flags when it is imported. tensorboardX loads PyTorch where it is installed.
-_context.set_forkserver_preload(
-    ["lm.train", "launch.stages", "launch.workdir", "launch.cli", "matplotlib.pyplot", "tensorboardX"]
-)
+# Not the programs themselves: each defines its flags when it is imported.
+_context.set_forkserver_preload(["lm.train", "launch.stages", "launch.workdir", "launch.cli", "matplotlib.pyplot"])
 
 
 @dataclass
@@ -67,11 +65,7 @@ def _run(module: str, arguments: tuple[str, ...], log: str, cwd: str, environmen
     os.dup2(descriptor, 2)
     sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
     sys.argv = [module, *arguments]
-    import jax  # as the fork server has: an environment variable would come too late
-
     from launch import cli, config
-
-    jax.config.update("jax_disable_most_optimizations", True)  # compiled quickly, as in tests/conftest.py
 
     program = importlib.import_module(module)
     program.define_flags()
