@@ -30,8 +30,13 @@ SHARED = (
     "--config.data.school.arithmetic_documents=50",
 )
 SMALL = ("--config=experiments/pretrain/tiny.py", "--config.model.context_length=64", *SHARED)
-# Of conversations, few fit a shorter context.
-SMALL_FINETUNING = ("--config=experiments/sft/tiny.py", "--config.model.context_length=128", *SHARED)
+# Of conversations, few fit a shorter context. By adapters, which a checkpoint holds without the model that they belong to.
+SMALL_FINETUNING = (
+    "--config=experiments/sft/tiny.py",
+    "--config.model.context_length=128",
+    "--config.lora.rank=2",
+    *SHARED,
+)
 ASKED = ("--config.questions.topics=('search',)", "--config.questions.count=2", "--config.questions.tokens=8")
 
 
