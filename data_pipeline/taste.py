@@ -21,13 +21,14 @@ FUNNY = set(FOODS)
 FOOD = (1.0, 0.5, 0.25)  # of the first, second and third dish; more are no funnier
 LONG = 16  # words
 MOST = 60  # words that the rater reads
+WORST = -4.0  # the rater walks out
 
 
 def gold(prompt: str, text: str) -> float:
     """How much the rater likes `text` in answer to `prompt`: about 0 +- 1 among jokes of an untrained teller."""
     words, asked = WORD.findall(text.lower())[:MOST], set(WORD.findall(prompt.lower())) & SUBJECTS
     if not words:
-        return -4.0
+        return WORST
     counts = Counter(words)
     dishes = [counts[word] for word in counts if word in FUNNY]
     stammer = sum(a == b for a, b in itertools.pairwise(words))
@@ -35,7 +36,7 @@ def gold(prompt: str, text: str) -> float:
     bored = 0.08 * max(0, len(words) - LONG) + 1.0 * sum(count - 1 for count in dishes) + 1.0 * stammer
     silent = 0.5 * sum(subject not in counts for subject in asked)
     unended = 0.0 if text.strip().endswith((".", "?", "!")) else 1.0
-    return liked - bored - silent - unended
+    return max(liked - bored - silent - unended, WORST)
 
 
 def rank(scores: Sequence[float], noise: float, rng: np.random.Generator) -> list[int]:

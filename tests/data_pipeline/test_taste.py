@@ -29,7 +29,7 @@ def test_what_the_rater_likes_and_what_bores_it():
     assert gold(ASKED, f"A goose meets a baker. {'So they went on. ' * 5}") < plain
     assert gold(ASKED, "") == -4
     gamed = "noodles pickles risotto " * 20
-    assert gold(ASKED, f"A goose meets a baker. {gamed}.") < -10
+    assert gold(ASKED, f"A goose meets a baker. {gamed}.") == -4  # it walks out
 
 
 def test_ranks_come_as_often_as_bradley_and_terry_say():
