@@ -1,4 +1,4 @@
-"""An assistant of a million parameters practises word problems (map rows 20, 21).
+r"""An assistant of a million parameters practises word problems (map rows 20, 21).
 
     python -m launch.train --config=experiments/rl/tiny.py --workdir=runs/practice
     python -m launch.report --workdir=runs/practice
@@ -16,6 +16,12 @@ cores (four where no program is compiled yet):
     right in one of four tries       60% [56, 64]   93% [90, 95]  95% [90, 100]
     calls Python, greedy             2%             100%          100%
     ends by itself, well formed      100%           100%          100%
+
+More worked examples instead, for longer than practice takes, end at 55% (one seed, questions of the same kinds):
+
+    python -m launch.train --config=experiments/sft/tiny.py --workdir=runs/more --config.start_from=runs/assistant \
+        --config.data.sources='("school:problems:either",)' --config.questions.topics='("problems:either",)' \
+        --config.questions.count=300 --config.steps=500 --config.evaluate.every=500
 
 What it learns is to call, within about ten steps. The sampler's log-probabilities were within 2e-5 nats of the
 trainer's at every token.
