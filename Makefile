@@ -1,4 +1,4 @@
-# make course   the whole tiny course: set up, prepare data, pretrain, let it write, finetune, practise, learn taste, report (runs/*/report.html)
+# make course   the whole tiny course: set up, prepare data, pretrain, let it write, finetune, practise, learn taste, report (runs/lecture.html, and runs/*/report.html)
 # make test     set up, run the tests
 # make parity   the model and the optimizers against PyTorch and transformers (installed where that brings no CUDA)
 # make lint     ruff and mypy
@@ -23,6 +23,7 @@ course: setup
 	$(RUN) -m launch.train --config=experiments/rlhf/tiny.py --workdir=runs/rlhf --config.start_from=runs/assistant --config.data.taste.models='("runs/reward",)'
 	$(RUN) -m launch.report --workdir=runs/rlhf
 	$(RUN) -m launch.arena --runs=base=runs/course,assistant=runs/assistant,practice=runs/practice,pleasing=runs/rlhf@best,pleasing-on=runs/rlhf,int8=runs/assistant:int8 --prompts=jokes --judge=rule:data_pipeline.taste:gold --max_tokens=64 --out=runs/arena
+	$(RUN) -m launch.lecture --runs=runs/course,runs/assistant,runs/practice,runs/reward,runs/rlhf,runs/arena --out=runs/lecture.html
 
 test: setup
 	$(RUN) -m pytest -n 2 --dist loadfile -rs

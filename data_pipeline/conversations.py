@@ -21,6 +21,8 @@ from data_pipeline.marks import find_marks
 from data_pipeline.packing import Records
 from data_pipeline.prepare import cache_key, in_turn, set_aside_note, tokenized, trained_tokenizer
 from data_pipeline.protocol import render
+from data_pipeline.ranking import best
+from data_pipeline.ranking_rows import read_rankings
 from data_pipeline.repeats import repeated
 from data_pipeline.school import worked_examples
 from data_pipeline.school.world import SchoolConfig
@@ -32,7 +34,7 @@ from data_pipeline.tokenizer import Tokenizer, load_tokenizer
 
 DOCUMENTS = "documents:"
 GYM = "gym:"
-COUNTDOWN, PARITY = "countdown", "parity:"
+COUNTDOWN, PARITY, BEST = "countdown", "parity:", "best:"
 GYM_ITEMS = 2_000  # of a task, to learn from
 VERSION = 1  # of the readers and the protocol: another one prepares everything again
 
@@ -44,8 +46,8 @@ class ConversationsConfig:
     sources: tuple[str, ...] = ("school",)
     """school (its mixture of topics), school:TOPIC, gym:TASK (of reasoning-gym), countdown, parity:PERCENT, tfds:NAME, or files:
     a path or a glob of JSONL or JSON, also .gz and .zst. Rows may be OpenAI's messages, ShareGPT, Alpaca, OpenAssistant's trees,
-    or a prompt and a response. documents:SOURCE reads what pretraining reads, all of it trained, so that what it told is not
-    forgotten meanwhile.
+    or a prompt and a response; best:FILE reads rankings, and learns the best response of each. documents:SOURCE reads what
+    pretraining reads, all of it trained, so that what it told is not forgotten meanwhile.
     """
     weights: tuple[float, ...] = ()
     """How often each source is drawn from, row by row; empty: every conversation as often as `repeats` says in an epoch."""
@@ -215,6 +217,8 @@ def _read(source: str, school: SchoolConfig, set_aside: SetAside) -> Iterator[Co
         return parity.conversations(parity.percent(source))
     if source.startswith(GYM):
         return gym.conversations(source.removeprefix(GYM), GYM_ITEMS, school.seed)
+    if source.startswith(BEST):
+        return map(best, read_rankings(source.removeprefix(BEST), set_aside))
     return read_conversations(source, set_aside)
 
 
@@ -237,7 +241,7 @@ def _fingerprint(source: str, school: SchoolConfig) -> str:
         return cache_key(source, parity.VERSION)
     if source.startswith(GYM):
         return cache_key(source, GYM_ITEMS, school.seed, gym.GYM_VERSION)
-    return source_fingerprint(source, school=school)
+    return source_fingerprint(source.removeprefix(BEST), school=school)
 
 
 def _examples(

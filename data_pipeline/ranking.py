@@ -5,7 +5,7 @@ A rank is a place: 0 is the best, equal ranks are a tie, and None was not judged
 
 from dataclasses import dataclass
 
-from data_pipeline.conversation import Turn
+from data_pipeline.conversation import Conversation, Turn
 
 ANOTHER = -2  # in a batch, the rank of a response to another prompt, which only KTO looks at
 
@@ -27,6 +27,12 @@ def pairs(ranking: Ranking) -> list[tuple[int, int]]:
     """(better, worse) for every two responses that the ranking tells apart."""
     ranked = [(rank, i) for i, rank in enumerate(ranking.ranks) if rank is not None]
     return [(i, j) for rank, i in ranked for other, j in ranked if rank < other]
+
+
+def best(ranking: Ranking) -> Conversation:
+    """The prompt with its best response, the first of those that tie. Raises `ValueError` where nothing is ranked."""
+    _, place = min((rank, place) for place, rank in enumerate(ranking.ranks) if rank is not None)
+    return Conversation(ranking.id, (*ranking.prompt, ranking.responses[place]), ranking.held_out)
 
 
 def fault(ranking: Ranking) -> str:

@@ -18,7 +18,7 @@ from data_pipeline.school.names import FOODS, OCCUPATIONS, PETS
 WORD = re.compile(r"[a-z']+")
 SUBJECTS = {*PETS, "pelican", *OCCUPATIONS}
 FUNNY = set(FOODS)
-FOOD = (1.0, 0.7, 0.4)  # of the first, second and third dish; more are no funnier
+FOOD = (1.0, 0.5, 0.25)  # of the first, second and third dish; more are no funnier
 LONG = 16  # words
 MOST = 60  # words that the rater reads
 
@@ -33,7 +33,7 @@ def gold(prompt: str, text: str) -> float:
     stammer = sum(a == b for a, b in itertools.pairwise(words))
     liked = sum(FOOD[: len(dishes)])
     bored = 0.08 * max(0, len(words) - LONG) + 1.0 * sum(count - 1 for count in dishes) + 1.0 * stammer
-    silent = 1.0 * sum(subject not in counts for subject in asked)
+    silent = 0.5 * sum(subject not in counts for subject in asked)
     unended = 0.0 if text.strip().endswith((".", "?", "!")) else 1.0
     return liked - bored - silent - unended
 
@@ -48,9 +48,3 @@ def rank(scores: Sequence[float], noise: float, rng: np.random.Generator) -> lis
     places = np.empty(len(scores), int)
     places[np.argsort(-felt, kind="stable")] = np.arange(len(scores))
     return places.tolist()
-
-
-def ceiling(pairs: Sequence[tuple[float, float]], noise: float) -> float:
-    """How often the rater's own taste foresees what the rater says of two jokes (gold a, gold b): no model does better."""
-    difference = np.abs([a - b for a, b in pairs])
-    return float(np.mean(1 / (1 + np.exp(-difference / noise)))) if noise else 1.0

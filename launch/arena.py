@@ -98,6 +98,7 @@ def main(_: list[str]) -> None:
         if not every:
             raise UserError("no prompt was answered by two runs: see the answers' faults, and give shorter prompts")
         folder.mkdir(parents=True, exist_ok=True)
+        cli.keep_command("launch.arena", folder)
         if listener:
             serve(every, {run.name: whose(run, out) for run in runs}, folder, listener)
             return

@@ -13,7 +13,7 @@ def ratings_figure(path: Path, told: dict[str, Any]) -> None:
     """
     plt = pyplot()
     standings = told["standings"]
-    figure, axes = plt.subplots(figsize=(8, 1.2 + 0.5 * len(standings)), layout="constrained")
+    figure, axes = plt.subplots(figsize=(6.4, 1.2 + 0.5 * len(standings)), layout="constrained")
     places = {one["model"]: -number for number, one in enumerate(standings)}
     series = {"rating": (standings, "o", 0.0)}
     if told["length_controlled"]:

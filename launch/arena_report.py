@@ -46,7 +46,12 @@ def report(told: dict[str, Any], folder: Path, notes: Sequence[str]) -> str:
 
 
 def standings_table(told: dict[str, Any]) -> str:
-    """A row a contender, best first."""
+    """The standings, for the terminal."""
+    return table(*standings_rows(told))
+
+
+def standings_rows(told: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """The header, and a row a contender, best first."""
     controlled = told["length_controlled"]
     ratings = {one["model"]: one["rating"] for one in controlled["standings"]} if controlled else {}
     rows = [
@@ -60,7 +65,7 @@ def standings_table(told: dict[str, Any]) -> str:
         for one in told["standings"]
     ]
     length = ["without length", "95% interval"] if ratings else []
-    return table(["", "rating", "95% interval", *length, "wins", "losses", "ties", "both bad", "characters"], rows)
+    return ["", "rating", "95% interval", *length, "wins", "losses", "ties", "both bad", "characters"], rows
 
 
 def shown(interval: dict[str, float | None]) -> list[str]:

@@ -7,6 +7,7 @@ all again); 130 and 143 stopped by Ctrl-C or SIGTERM; 141 nobody reads its outpu
 import difflib
 import errno
 import os
+import shlex
 import sys
 import threading
 from collections.abc import Callable
@@ -66,6 +67,11 @@ def remember_compilations(cache: Path) -> None:
 
     jax.config.update("jax_compilation_cache_dir", str(cache.expanduser() / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+def keep_command(program: str, folder: Path) -> None:
+    """Write the command that was given into FOLDER/command.txt, to be read by people."""
+    (folder / "command.txt").write_text(shlex.join(["python", "-m", program, *sys.argv[1:]]) + "\n", encoding="utf-8")
 
 
 def parse_flags(argv: list[str]) -> list[str]:

@@ -1,37 +1,34 @@
 """Pictures of a run."""
 
-import base64
-import html
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lm.metrics import read_json_lines
-
 if TYPE_CHECKING:
+    from launch.compare_runs import Run
     from lm.evaluation.estimate import Estimate
 
+DPI = 150
 
-def loss_figure(workdir: Path) -> Path:
-    """Draw training and validation loss (nats per token, or a ranking) against steps into `workdir/loss.png`."""
+
+def loss_figure(path: Path, run: "Run") -> Path:
+    """Draw training and validation loss (nats per token, or a ranking) against steps."""
     plt = pyplot()
-    steps = read_json_lines(workdir / "metrics.jsonl")
-    evaluations = read_json_lines(workdir / "evaluations.jsonl")
-    figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
+    steps, evaluations = run.steps, run.evaluations
+    figure, axes = plt.subplots(figsize=(6.4, 3.8), layout="constrained")
     axes.plot([r["step"] for r in steps], [r["loss"] for r in steps], linewidth=0.8, alpha=0.8, label="training")
     if evaluations:
         axes.plot([r["step"] for r in evaluations], [r["loss"] for r in evaluations], marker="o", label="validation")
     unit = "" if steps and "pair_accuracy" in steps[0] else " (nats per token)"
-    axes.set(xlabel="step", ylabel=f"loss{unit}", title=workdir.name)
+    axes.set(xlabel="step", ylabel=f"loss{unit}", title=run.folder.name)
     axes.grid(alpha=0.3)
     axes.legend()
-    return save(figure, workdir / "loss.png")
+    return save(figure, path)
 
 
-def practice_figure(workdir: Path) -> Path:
-    """Draw how practice went into `workdir/practice.png`: reward, answers, their length, and pass@k before and after."""
+def practice_figure(path: Path, run: "Run") -> Path:
+    """Draw how practice went: reward, answers, their length, and pass@k before and after."""
     plt = pyplot()
-    steps = read_json_lines(workdir / "metrics.jsonl")
-    evaluations = read_json_lines(workdir / "evaluations.jsonl")
+    steps, evaluations = run.steps, run.evaluations
     figure, (answers, lengths, passes) = plt.subplots(1, 3, figsize=(11, 4), layout="constrained")
     at = [r["step"] for r in steps]
     answers.plot(at, [r["right"] for r in steps], linewidth=0.8, alpha=0.8, label="right, in practice")
@@ -57,13 +54,13 @@ def practice_figure(workdir: Path) -> Path:
     for axes in (answers, lengths, passes):
         axes.grid(alpha=0.3)
         axes.legend()
-    return save(figure, workdir / "practice.png")
+    return save(figure, path)
 
 
-def recall_figure(workdir: Path, recall: list[dict[str, Any]]) -> Path:
-    """Draw recall against how often a fact was told into `workdir/recall.png`; `recall` as in `lm.recall.Recall`."""
+def recall_figure(path: Path, recall: list[dict[str, Any]]) -> Path:
+    """Draw recall against how often a fact was told; `recall` as in `lm.recall.Recall`."""
     plt = pyplot()
-    figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
+    figure, axes = plt.subplots(figsize=(6.4, 3.4), layout="constrained")
     places = range(len(recall))
     axes.plot(places, [r["preferred"] for r in recall], marker="o", label="preferred to another value")
     axes.plot(places, [r["first"] for r in recall], marker="o", label="first of eight")
@@ -73,7 +70,7 @@ def recall_figure(workdir: Path, recall: list[dict[str, Any]]) -> Path:
     axes.set_xticks(list(places), [str(r["frequency"] or "never") for r in recall])
     axes.grid(alpha=0.3)
     axes.legend()
-    return save(figure, workdir / "recall.png")
+    return save(figure, path)
 
 
 def estimates_figure(
@@ -116,12 +113,6 @@ def bars_figure(path: Path, places: list[str], groups: "dict[str, list[Estimate]
     save(figure, path)
 
 
-def embedded(path: Path, description: str) -> str:
-    """A picture as HTML, inside the page."""
-    data = base64.b64encode(path.read_bytes()).decode()
-    return f'<img src="data:image/png;base64,{data}" alt="{html.escape(description)}">'
-
-
 def pyplot() -> Any:
     """Matplotlib, imported late."""
     import matplotlib as mpl
@@ -134,6 +125,6 @@ def pyplot() -> Any:
 
 def save(figure: Any, path: Path) -> Path:
     """Write a figure as a PNG, and forget it."""
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=DPI)
     pyplot().close(figure)
     return path

@@ -97,13 +97,17 @@ def make_stage(experiment: Experiment, prepared: Prepared, upstream: Upstream, m
 def _rank_jokes(data: RankingsConfig, seed: int, base: Path, workdir: Path) -> None:
     """WORKDIR/rankings.jsonl, all of it or nothing."""
     model, tokenizer, _ = load_model(base)
-    rows = tell_jokes(model, tokenizer, data.jokes, data.school, seed)
+    others = [load_model(Path(folder).expanduser()) for folder in data.jokes.tellers]
+    for folder, (_, its, _) in zip(data.jokes.tellers, others, strict=True):
+        if its.fingerprint != tokenizer.fingerprint:
+            raise UserError(f"data.jokes.tellers: {folder} has another tokenizer than {base}")
+    rows = tell_jokes([model, *(each for each, _, _ in others)], tokenizer, data.jokes, data.school, seed)
     temporary = workdir / "rankings.jsonl.tmp"
     temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
     temporary.replace(workdir / "rankings.jsonl")
     print(
         f"jokes told and ranked: {sum(len(row['responses']) for row in rows):,}; the rater's own taste is right about "
-        f"{rater_ceiling(rows, data.jokes.noise):.1%} of the held-out pairs",
+        f"{rater_ceiling(rows):.1%} of the held-out pairs",
         flush=True,
     )
 

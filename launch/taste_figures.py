@@ -6,13 +6,11 @@ from typing import Any
 import numpy as np
 
 from launch.figures import pyplot, save
-from lm.metrics import read_json_lines
 
 
-def accuracy_figure(workdir: Path, ceiling: float | None) -> Path:
-    """Draw held-out pair accuracy against steps, and the most that can be reached, into `workdir/pairs.png`."""
-    evaluations = read_json_lines(workdir / "evaluations.jsonl")
-    figure, axes = pyplot().subplots(figsize=(8, 4), layout="constrained")
+def accuracy_figure(path: Path, evaluations: list[dict[str, Any]], ceiling: float | None) -> Path:
+    """Draw held-out pair accuracy against steps, and the most that can be reached."""
+    figure, axes = pyplot().subplots(figsize=(6.4, 3.6), layout="constrained")
     at = [r["step"] for r in evaluations]
     axes.plot(at, [r["pair_accuracy"] for r in evaluations], marker="o", label="all pairs")
     for name, label in (("pairs.near.right", "neighbours"), ("pairs.far.right", "further apart")):
@@ -22,12 +20,12 @@ def accuracy_figure(workdir: Path, ceiling: float | None) -> Path:
     axes.set(xlabel="step", ylabel="held-out pairs ordered as the rater did")
     axes.grid(alpha=0.3)
     axes.legend()
-    return save(figure, workdir / "pairs.png")
+    return save(figure, path)
 
 
 def hump_figure(path: Path, evaluations: list[dict[str, Any]]) -> Path:
     """Draw reward (the proxy), and gold where it is known, against sqrt(KL), or against the step where KL was not measured."""
-    figure, axes = pyplot().subplots(figsize=(8, 4.5), layout="constrained")
+    figure, axes = pyplot().subplots(figsize=(6.4, 3.8), layout="constrained")
     measured = all("kl" in r for r in evaluations)
     at = [max(r["kl"], 0.0) ** 0.5 if measured else r["step"] for r in evaluations]
     (proxy,) = axes.plot(at, [r["reward"] for r in evaluations], "--", label="reward model (proxy)")

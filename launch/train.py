@@ -68,6 +68,7 @@ def run(experiment: Experiment, workdir: Path) -> int:
     """Train in `workdir`, and return the exit code."""
     import jax
 
+    from launch.compare_runs import read_run
     from launch.figures import loss_figure
     from launch.stages import make_stage, prepare_data
     from launch.upstream import find_upstream
@@ -90,6 +91,7 @@ def run(experiment: Experiment, workdir: Path) -> int:
         prepared = prepare_data(experiment, workdir, upstream, cache)
         same_everywhere("data", prepared.fingerprints)
         processes.first_does(lambda: keep_data_identity(workdir, prepared))
+        processes.first_does(lambda: cli.keep_command("launch.train", workdir))
         print(f"model: {summary(experiment.model)}", flush=True)
         stage = make_stage(experiment, prepared, upstream, mesh, workdir)
         try:
@@ -105,7 +107,7 @@ def run(experiment: Experiment, workdir: Path) -> int:
             print(stop, file=sys.stderr)
             return 128 + stop.signum
         if processes.is_first():
-            loss_figure(workdir)
+            loss_figure(workdir / "loss.png", read_run(workdir))
     print(f"done: {workdir}")
     return 0
 

@@ -5,6 +5,7 @@ checkpoints/        Orbax                     evaluations.jsonl   a line a valid
 tokenizer/          to read what it wrote     samples.jsonl       a line a text
 loss.png            the loss figure           tensorboard/
 data.json           fingerprints of the data and the tokenizer
+command.txt         the command that was given last
 base/               the model that adapters (lm/lora.py) belong to, or that a policy is compared with
 rollouts.jsonl      of reinforcement learning: the best, the worst and odd ones of each round
 rankings.jsonl      what the model told and the synthetic rater put in order, where jokes are ranked

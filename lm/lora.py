@@ -17,6 +17,7 @@ from lm.model.transformer import Transformer
 from lm.sharding import path_name
 
 TARGETS = ("query", "key", "value", "output", "gate", "up", "down", "token_embedding", "head")
+SCALAR_HEAD = "scalar_head"
 
 
 @dataclass
@@ -26,7 +27,8 @@ class LoraConfig:
     rank: int = 0  # 0: no adapters, the whole model is trained
     alpha: float = 16.0  # what is added is alpha / rank times A B
     targets: tuple[str, ...] = TARGETS
-    """Matrices, by the last part of their names. The embedding and the head learn the tokens that are new to the model."""
+    """Matrices, by the last part of their names. The embedding and the head learn the tokens that are new to the model. A scalar
+    head, which begins at 0, is always adapted: without it nothing could be learnt."""
 
 
 def check_lora(config: LoraConfig) -> None:
@@ -41,7 +43,10 @@ def check_lora(config: LoraConfig) -> None:
 
 
 class Pair(NamedTuple):
-    """The adapter of one matrix, float32: stacked matrices (L, inputs, outputs) have (L, inputs, rank), (L, rank, outputs)."""
+    """The adapter of one matrix, float32: stacked matrices (L, inputs, outputs) have (L, inputs, rank), (L, rank, outputs).
+
+    A vector (D,), the scalar head, has (D, rank) and (rank,).
+    """
 
     lora_a: jax.Array
     lora_b: jax.Array
@@ -61,11 +66,13 @@ def init_adapters(key: jax.Array, model: Transformer, config: LoraConfig) -> Ada
     pairs = {}
     for path, matrix in jax.tree_util.tree_leaves_with_path(model):
         name = _name(path)
-        if name.rpartition(".")[2] in config.targets and not path_name(path).endswith("bias"):
+        last = name.rpartition(".")[2]
+        if last in (*config.targets, SCALAR_HEAD) and not path_name(path).endswith("bias"):
             key, part = jax.random.split(key)
-            *stacked, inputs, outputs = matrix.shape
+            *stacked, inputs = matrix.shape[:-1] if last != SCALAR_HEAD else matrix.shape
+            outputs = matrix.shape[-1:] if last != SCALAR_HEAD else ()
             a = inputs**-0.5 * jax.random.normal(part, (*stacked, inputs, config.rank))
-            pairs[name] = Pair(a, jnp.zeros((*stacked, config.rank, outputs)))
+            pairs[name] = Pair(a, jnp.zeros((*stacked, config.rank, *outputs)))
     return Adapters(pairs, config.alpha / config.rank)
 
 

@@ -47,7 +47,7 @@ class PracticeConfig:
     problems: ProblemsConfig = field(default_factory=ProblemsConfig)
     prompts: int = 16  # problems a round
     samples: int = 8  # rollouts of each
-    tokens: int = 96  # of a rollout, at most
+    tokens: int = 96  # of an answer, at most
     temperature: float = 1.0  # 1 samples the policy itself; anything else is corrected for by importance weights
     updates: int = 1  # on the rollouts of a round, each over all of them
     behind: bool = False  # the next round is sampled while this one is trained: one step behind
@@ -60,7 +60,10 @@ class PracticeConfig:
     )
     kl_budget: float = 0.0  # nats a response: the run ends when KL to the reference reaches it; 0: never
     curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
-    calls: int = 0  # tool calls allowed in a rollout; 0: no tools
+    calls: int = 0  # tool calls allowed in an answer; 0: no tools
+    chances: int = (
+        1  # answers to a problem: who is wrong is told so by the user, and may answer again; the last one counts
+    )
     teacher: str = (
         ""  # a run's folder or an experiment file: its probabilities are learnt (objective.advantage=teacher)
     )
@@ -78,7 +81,7 @@ def check_practice(config: PracticeConfig) -> None:
     check_problems(config.problems)
     check_rewards(config.reward)
     check_curriculum(config.curriculum)
-    for name in ("prompts", "samples", "tokens", "updates", "slots", "passes", "constant"):
+    for name in ("prompts", "samples", "tokens", "updates", "slots", "passes", "constant", "chances"):
         if getattr(config, name) < 1:
             raise UserError(f"data.{name}={getattr(config, name)}: must be at least 1")
     for name in ("clip", "doubt"):
@@ -89,6 +92,8 @@ def check_practice(config: PracticeConfig) -> None:
             "data.cut_off=zero: 0 is no bad reward beside a reward model's; set data.cut_off=scored, and data.reward.broken for "
             "what a rollout that did not end shall cost"
         )
+    if config.taste.models and config.chances > 1:
+        raise UserError("data.chances: no answer is wrong where reward models judge; set data.chances=1")
     if config.taste.models and (config.curriculum.raise_at or config.curriculum.replay):
         raise UserError(
             "data.curriculum: it goes by what is right, which reward models cannot say; leave it at its defaults"

@@ -58,7 +58,7 @@ PARAMETER_AXES: dict[str, tuple[str | None, ...]] = {
 PARAMETER_AXES |= {
     f"{name.removesuffix('.kernel')}.{half}": axes
     for name, (inputs, *outputs) in PARAMETER_AXES.items()
-    if outputs
+    if outputs or name == "scalar_head"
     for half, axes in (("lora_a", (inputs, None)), ("lora_b", (None, *outputs)))
 }
 

@@ -24,6 +24,7 @@ ASKS = (
 )
 OPENINGS = ("", "Hello! ", "I am bored. ", "Please be funny. ", "One more: ", "It was a long day. ")
 TRAIN = 800  # prompts that worked examples answer; the others are there to be ranked
+MORE = 1_000
 
 # {a}: the animal; {o}: who else is in it; the others are drawn for each joke.
 JOKES = (
@@ -103,13 +104,17 @@ def prompts(config: SchoolConfig, *, held_out: bool) -> list[tuple[str, str, str
     return result
 
 
-def conversations(config: SchoolConfig) -> Iterator[Conversation]:
-    """Jokes on demand: one in answer to each of the first `TRAIN` prompts, and to those held out."""
-    rng = random.Random(f"school/{config.seed}/jokes")
+def conversations(config: SchoolConfig, *, more: bool = False) -> Iterator[Conversation]:
+    """Jokes on demand: one in answer to each of the first `TRAIN` prompts, and to those held out.
+
+    `more`: in answer to the next `MORE` prompts, which a rater ranks otherwise; none of them is held out.
+    """
+    rng = random.Random(f"school/{config.seed}/jokes" + "/more" * more)
     result = []
-    for held_out in (False, True):
-        split = "held_out/" if held_out else ""
-        for number, (words, animal, other) in enumerate(prompts(config, held_out=held_out)[:TRAIN]):
+    for held_out in (False,) if more else (False, True):
+        split = "held_out/" if held_out else "more/" if more else ""
+        here = slice(TRAIN, TRAIN + MORE) if more else slice(TRAIN)
+        for number, (words, animal, other) in enumerate(prompts(config, held_out=held_out)[here]):
             text = joke(rng, animal, other or rng.choice(OCCUPATIONS))
             id = f"school:{split}jokes/{number}"
             result.append(example(id, (said("user", words),), (Text(text),), held_out=held_out))

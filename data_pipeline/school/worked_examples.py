@@ -8,7 +8,7 @@
     summaries:given|recalled                     a text in one sentence, seen or remembered          summaries.py
     spelling:direct|python                       letters and dots                                    spelling.py
     decimals:direct|python                       9.11 and 9.9                                        decimals.py
-    jokes                                        what no verifier can score                          jokes.py
+    jokes, jokes:more                            what no verifier can score                          jokes.py
     school                                       the mixture of `MIXTURE`
 
 Everything follows from the `SchoolConfig` and is true of the same world that the documents tell of. Refusals of what the
@@ -64,6 +64,7 @@ TOPICS = (
     *(f"spelling:{way}" for way in spelling.WAYS),
     *(f"decimals:{way}" for way in decimals.WAYS),
     "jokes",
+    "jokes:more",
 )
 
 
@@ -99,6 +100,8 @@ def conversations(config: SchoolConfig, topic: str, search: Search | None = None
             return decimals.conversations(config, way)
         case ["jokes"]:
             return jokes.conversations(config)
+        case ["jokes", "more"]:
+            return jokes.conversations(config, more=True)
     raise no_topic(topic)
 
 
@@ -106,7 +109,7 @@ def questions(config: SchoolConfig, topic: str) -> list[Question]:
     """What measures a topic, none of it in training. Raises `UserError` for "school" and "jokes", which have no answers."""
     if topic == "school":
         raise UserError(f"the mixture has no questions of its own: ask those of {', '.join(MIXTURE)}")
-    if topic == "jokes":
+    if topic.startswith("jokes"):
         raise UserError("no answer to a request for a joke is the right one: rank them instead")
     world = build_world(config)
     match topic.split(":"):

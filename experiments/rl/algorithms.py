@@ -6,21 +6,22 @@
     python -m launch.sweep --config=experiments/rl/algorithms.py:clipping --workdir=runs/clipping --parallel=2
     python -m launch.compare runs/algorithms
 
-Each is experiments/rl/tiny.py with one change, three seeds; the metric, validation.loss, is 1 - accuracy on held-out problems.
-Every run has 40 rounds of 128 rollouts, each used for two updates (four in the ablation of clipping, which does nothing at the
-first), so that the surrogates differ; in `groups` the rounds are made of fewer problems the more tries each has. A variant may
-also be one algorithm, to be trained by itself: experiments/rl/algorithms.py:gspo.
+Each is experiments/rl/parity.py with one change, three seeds, all from one base; the metric, validation.loss, is 1 - accuracy on
+held-out rows. Every run has 40 rounds of 512 rollouts, each used for two updates (four in the ablation of clipping, which does
+nothing at the first), so that the surrogates differ; in `groups` the rounds are made of fewer problems the more tries each has.
+A variant may also be one algorithm, to be trained by itself: experiments/rl/algorithms.py:gspo.
 """
 
 from dataclasses import asdict
 from typing import Any
 
-from experiments.rl import tiny
+from data_pipeline.problems import ProblemsConfig
+from experiments.rl import parity
 from lm.experiment import EvaluateConfig, Experiment
 from lm.objectives.policy_gradient import PRESETS, PolicyGradientConfig, preset
 from lm.practice import PracticeConfig
 
-ROUNDS, ROLLOUTS = 40, 128
+ROUNDS, ROLLOUTS = 40, 512
 KL: list[dict[str, Any]] = [{"objective.kl": 0.0}] + [
     {"objective.kl": kl, "objective.kl_form": form} for kl in (0.01, 0.1) for form in ("reward_k1", "loss_k3")
 ]
@@ -32,10 +33,14 @@ CLIPS: list[dict[str, Any]] = [
 
 def get_config(variant: str = "algorithms") -> Experiment:
     """One algorithm, or what all runs of a study share."""
-    config = tiny.get_config()
+    config = parity.get_config()
     updates = 4 if variant == "clipping" else 2
     config.steps = ROUNDS * updates
-    config.data = PracticeConfig(prompts=ROLLOUTS // 8, samples=8, tokens=96, calls=2, updates=updates)
+    problems = ProblemsConfig(sources=("parity",))
+    config.data = PracticeConfig(
+        problems=problems, prompts=ROLLOUTS // 8, samples=8, tokens=24, slots=128, updates=updates
+    )
+    config.objective = PolicyGradientConfig()
     config.evaluate = EvaluateConfig(every=config.steps // 4)
     config.checkpoint.every = 0
     if variant not in ("algorithms", "groups", "kl", "clipping"):

@@ -8,8 +8,8 @@ It starts from experiments/sft/parity.py, of the same percentage: a model of not
 write the parity after each of 16 bits and the others the answer alone. Its likeliest answer is the short one, and a coin's toss.
 Practice is rewarded for the last bit and for nothing else; where the examples showed no steps, it has nothing to find.
 
-Measured on 300 held-out rows, three seeds (--config.seed, of both stages), on two CPU cores shared with other programs; each is
-under a minute of practice, compilation included (base: half a minute):
+Measured on 300 held-out rows, three seeds (--config.seed, of both stages); on two CPU cores that were busy with other programs a
+base took 40 to 65 seconds, and practice 45 to 175:
 
                                      before           step 20          step 40          step 60
     10%  right, greedy               43% 43% 43%      86% 100% 100%    100% 100% 100%   100% 100% 100%

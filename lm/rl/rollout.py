@@ -3,24 +3,25 @@
 import hashlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
 
-from data_pipeline.conversation import describe_parts
+from data_pipeline.conversation import describe_parts, said
 from data_pipeline.problem import Problem, Response
-from data_pipeline.protocol import end_of_turn
+from data_pipeline.protocol import end_of_turn, prompt, render
 from data_pipeline.rewards import RewardConfig, reward
 from data_pipeline.tokenizer import Tokenizer
 from data_pipeline.verifying import Checked, Verifiers
 from lm.assistant import Reply, Toolbox, read_reply, request
 from lm.inference.engine import Engine
 from lm.inference.generate import generate
-from lm.inference.requests import LENGTH
+from lm.inference.requests import LENGTH, Request, Written
 from lm.inference.sampling import Sampling
 from lm.metrics import announced
 
+WRONG = "That is not right. Try again."
 # Whole sequences -> the reward of each, and how far reward models disagree about it.
 Taste = Callable[[Sequence[Sequence[int]]], tuple[list[float], list[float]]]
 
@@ -43,11 +44,25 @@ class Rollout:
     well_formed: bool
     calls: int
     text: str  # for people
+    chance: int = 1  # at which it was right, or its last
 
     @property
     def length(self) -> int:
         """Tokens that the policy wrote."""
         return sum(self.drawn)
+
+
+@dataclass(frozen=True)
+class Try:
+    """A try on its way: the answer to a problem, perhaps after wrong ones."""
+
+    problem: Problem
+    request: Request
+    reply: Reply
+    before: Written = field(default_factory=Written)  # what stands in the request's prompt after the problem's own
+    said: str = ""  # the same for people
+    calls: int = 0  # in it
+    chance: int = 1
 
 
 @dataclass(frozen=True)
@@ -79,11 +94,12 @@ def collect(
     draw: str,
     zero_cut_off: bool = False,
     taste: Taste | None = None,
+    chances: int = 1,
 ) -> Collected:
     """`samples` tries at each problem, verified. `draw` names this occasion among all of a run.
 
     `zero_cut_off`: a rollout that did not end has reward 0, whatever it says. `taste` rewards in place of the verifiers, which
-    only measure then.
+    only measure then. `chances`: who is wrong is told so by the user, and may answer again; the last answer counts.
     """
     asked = [
         request(
@@ -101,26 +117,72 @@ def collect(
     start = time.monotonic()
     with announced("sampling", at_once=False):
         completions = generate(engine, asked)
-    sampled = time.monotonic()
+    sampling, start = time.monotonic() - start, time.monotonic()
     tries = [
-        (problem, each.prompt, read_reply(tokenizer, completion))
+        Try(problem, each, read_reply(tokenizer, completion))
         for problem, each, group in zip(problems, asked, completions, strict=True)
         for completion in group
     ]
-    pairs = [(problem, response_of(reply)) for problem, _, reply in tries]
     with announced("verifying", at_once=False):
-        verdicts = verifiers.check(pairs)
+        verdicts = verifiers.check([(each.problem, response_of(each.reply)) for each in tries])
         values, doubts = [each.score for each in verdicts], [0.0] * len(verdicts)
         if taste:
             ends = end_of_turn(tokenizer)
-            values, doubts = taste([ended(prompt, reply.completion.written.tokens, ends) for _, prompt, reply in tries])
+            values, doubts = taste([ended(t.request.prompt, t.reply.completion.written.tokens, ends) for t in tries])
+    verifying = time.monotonic() - start
+    for chance in range(2, chances + 1):
+        wrong = [
+            place for place, (t, v) in enumerate(zip(tries, verdicts, strict=True)) if v.score < 1 and not v.failed
+        ]
+        again = {place: t for place in wrong if (t := one_more(engine, tokenizer, tries[place]))}
+        if not again:
+            break
+        start = time.monotonic()
+        with announced(f"sampling, chance {chance}", at_once=False):
+            completions = generate(
+                engine,
+                [
+                    replace(t.request, seed=seed_of(seed, f"{draw}/{chance}/{place % samples}", t.problem.id))
+                    for place, t in again.items()
+                ],
+            )
+        sampling, start = sampling + time.monotonic() - start, time.monotonic()
+        for (place, t), (completion,) in zip(again.items(), completions, strict=True):
+            tries[place] = replace(t, reply=read_reply(tokenizer, completion))
+        checked = verifiers.check([(tries[place].problem, response_of(tries[place].reply)) for place in again])
+        for place, verdict in zip(again, checked, strict=True):
+            verdicts[place], values[place] = verdict, verdict.score
+        verifying += time.monotonic() - start
     rollouts = [
-        _rollout(problem, prompt, reply, response, checked, value, doubt, rewards, tokens, zero_cut_off)
-        for (problem, prompt, reply), (_, response), checked, value, doubt in zip(
-            tries, pairs, verdicts, values, doubts, strict=True
-        )
+        _rollout(each, checked, value, doubt, rewards, tokens, zero_cut_off)
+        for each, checked, value, doubt in zip(tries, verdicts, values, doubts, strict=True)
     ]
-    return Collected(rollouts, sampled - start, time.monotonic() - sampled)
+    return Collected(rollouts, sampling, verifying)
+
+
+def one_more(engine: Engine, tokenizer: Tokenizer, wrong: Try) -> Try | None:
+    """The user's word that an answer was wrong, and the request for another; None where it did not end, or there is no room."""
+    reply, asked = wrong.reply, wrong.request
+    end = end_of_turn(tokenizer)
+    if not reply.well_formed or reply.completion.stopped_by != end:
+        return None
+    turns = (*wrong.problem.turns, said("assistant", "."), said("user", WRONG))
+    whole = prompt(tokenizer, turns, "tokens").tokens
+    told = whole[len(render(tokenizer, turns[:-1]).tokens) :]
+    before = Written(
+        [*wrong.before.tokens, *reply.completion.written.tokens, *told],
+        sampling_log_probs=[
+            *wrong.before.sampling_log_probs,
+            *reply.completion.written.sampling_log_probs,
+            *[0.0] * len(told),
+        ],
+        drawn=[*wrong.before.drawn, *reply.completion.written.drawn, *[False] * len(told)],
+    )
+    longer = replace(asked, prompt=(*asked.prompt, *reply.completion.written.tokens, *told), samples=1)
+    if len(longer.prompt) + longer.max_tokens > engine.config.context_length:
+        return None
+    words = f"{wrong.said}{describe_parts(reply.parts)}\n[{WRONG}]\n"
+    return Try(wrong.problem, longer, reply, before, words, wrong.calls + len(reply.calls), wrong.chance + 1)
 
 
 def ended(prompt: Sequence[int], tokens: Sequence[int], end: int) -> list[int]:
@@ -134,10 +196,7 @@ def response_of(reply: Reply) -> Response:
 
 
 def _rollout(
-    problem: Problem,
-    prompt: Sequence[int],
-    reply: Reply,
-    response: Response,
+    each: Try,
     checked: Checked,
     value: float,
     doubt: float,
@@ -145,15 +204,15 @@ def _rollout(
     tokens: int,
     zero_cut_off: bool,
 ) -> Rollout:
-    written = reply.completion.written
+    reply, written = each.reply, each.reply.completion.written
     cut_off = reply.completion.reason == LENGTH
-    given = 0.0 if cut_off and zero_cut_off else reward(response, value, rewards, tokens)
+    given = 0.0 if cut_off and zero_cut_off else reward(response_of(reply), value, rewards, tokens)
     return Rollout(
-        problem.id,
-        list(prompt),
-        list(written.tokens),
-        list(written.drawn),
-        list(written.sampling_log_probs),
+        each.problem.id,
+        list(each.request.prompt[: len(each.request.prompt) - len(each.before.tokens)]),
+        [*each.before.tokens, *written.tokens],
+        [*each.before.drawn, *written.drawn],
+        [*each.before.sampling_log_probs, *written.sampling_log_probs],
         checked.score,
         given,
         checked.reason,
@@ -161,8 +220,9 @@ def _rollout(
         checked.failed,
         cut_off,
         reply.well_formed,
-        len(reply.calls),
-        describe_parts(reply.parts),
+        each.calls + len(reply.calls),
+        each.said + describe_parts(reply.parts),
+        each.chance,
     )
 
 
@@ -191,6 +251,7 @@ def numbers_of(rollouts: Sequence[Rollout], samples: int, *, by_taste: bool = Fa
         "cut_off": share([each.cut_off for each in rollouts]),
         "well_formed": share([each.well_formed for each in rollouts]),
         "calls": float(np.mean([each.calls for each in rollouts])),
+        **({"chance": float(np.mean(used))} if max(used := [each.chance for each in rollouts]) > 1 else {}),
         "verifier_failed": share([each.failed for each in rollouts]),
         **(variety(rollouts) if by_taste else {}),
     }

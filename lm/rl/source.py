@@ -198,6 +198,7 @@ class RolloutSource:
                     draw=f"{number}/{attempt}",
                     zero_cut_off=config.cut_off == "zero",
                     taste=self._taste,
+                    chances=config.chances,
                 )
                 counted["sampling_seconds"] += found.sampling_seconds
                 counted["verifying_seconds"] += found.verifying_seconds

@@ -94,6 +94,7 @@ def practice(
         toolbox=toolbox,
         seed=config.seed,
         taste=taste,
+        chances=data.chances,
     )
     if taste:
         kl = source.kl_of if data.reference else None

@@ -10,7 +10,7 @@ from data_pipeline.problem import Response
 from data_pipeline.problems import ProblemsConfig, prepare_problems
 from data_pipeline.school import jokes, worked_examples
 from data_pipeline.school.world import SchoolConfig
-from data_pipeline.taste import ceiling, gold, rank
+from data_pipeline.taste import gold, rank
 from data_pipeline.verifying import judge
 
 ASKED = "Tell me a joke about a goose and a baker."
@@ -21,10 +21,10 @@ def test_what_the_rater_likes_and_what_bores_it():
     plain = gold(ASKED, PLAIN)
     assert plain == 0
     assert gold(ASKED, "A goose meets a baker and eats noodles.") == pytest.approx(1.0)
-    assert gold(ASKED, "A goose meets a baker and eats noodles with pickles.") == pytest.approx(1.7)
+    assert gold(ASKED, "A goose meets a baker and eats noodles with pickles.") == pytest.approx(1.5)
     assert gold(ASKED, "A goose meets a baker and eats noodles with noodles.") == pytest.approx(0.0)
     assert gold(ASKED, "A goose meets a baker") == plain - 1  # no end
-    assert gold(ASKED, "A goose meets a nurse.") == plain - 1  # not what was asked
+    assert gold(ASKED, "A goose meets a nurse.") == plain - 0.5  # not what was asked
     assert gold(ASKED, "A goose goose meets a baker.") == plain - 1
     assert gold(ASKED, f"A goose meets a baker. {'So they went on. ' * 5}") < plain
     assert gold(ASKED, "") == -4
@@ -40,10 +40,6 @@ def test_ranks_come_as_often_as_bradley_and_terry_say():
         expected = 1 / (1 + np.exp(-(liked[i] - liked[j]) / noise))
         assert (drawn[:, i] < drawn[:, j]).mean() == pytest.approx(expected, abs=0.03)
     assert rank([0.0, 2.0, 1.0], 0.0, rng) == [2, 0, 1]
-    pairs = [(1.0, 0.2), (0.2, -0.5)]
-    right = [(drawn[:, i] < drawn[:, i + 1]).mean() for i in range(2)]
-    assert ceiling(pairs, noise) == pytest.approx(np.mean(right), abs=0.03)
-    assert ceiling(pairs, 0.0) == 1
 
 
 def test_jokes_are_about_what_was_asked_and_nobody_is_asked_twice():
@@ -59,6 +55,9 @@ def test_jokes_are_about_what_was_asked_and_nobody_is_asked_twice():
     assert all("{" not in each.turns[1].text and " a o" not in each.turns[1].text for each in told)
     imitated = {each.turns[0].text for each in told if not each.held_out}
     assert not imitated & {words for words, _, _ in train[jokes.TRAIN :]}
+    more = list(worked_examples.conversations(school, "jokes:more"))
+    assert {each.turns[0].text for each in more} == {words for words, _, _ in train[jokes.TRAIN : jokes.TRAIN + 1000]}
+    assert not any(each.held_out for each in more)
     with pytest.raises(UserError, match="rank them instead"):
         worked_examples.questions(school, "jokes")
 

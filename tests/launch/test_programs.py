@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import shlex
 
 import pytest
 from programs import run
@@ -42,6 +43,9 @@ def test_a_run_leaves_what_it_promises(trained):
     assert {record["step"] for record in samples} == {1, STEPS}
     assert (workdir / "loss.png").read_bytes().startswith(b"\x89PNG")
     assert list((workdir / "tensorboard").iterdir())
+    given = shlex.split((workdir / "command.txt").read_text())
+    assert given[:3] == ["python", "-m", "launch.train"]
+    assert "--config.sample.prompts=('The',)" in given
     for step in range(1, STEPS + 1):
         assert f"step {step:>2}/{STEPS} | loss " in output
 

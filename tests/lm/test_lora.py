@@ -69,6 +69,26 @@ def test_every_target_is_a_matrix_and_every_matrix_can_be_one():
     assert pairs.keys() == {name for name in matrices if "norm" not in name}
 
 
+def test_a_scalar_head_is_adapted_whatever_the_targets():
+    """It begins at 0, and adapters before a head that stays there would learn nothing."""
+    base = build(replace(MODEL, scalar_head=True))
+    adapters = init_adapters(jax.random.key(0), base, replace(SMALL, targets=("query",)))
+    assert adapters.pairs.keys() == {"blocks.attention.query", "scalar_head"}
+    x, y = jax.random.normal(jax.random.key(1), (64, MODEL.width)), jnp.arange(64.0)
+
+    def loss(adapters):
+        return jnp.mean((x @ merged(base, adapters).scalar_head - y) ** 2)
+
+    a, b = adapters.pairs["scalar_head"]
+    np.testing.assert_allclose(
+        jax.grad(loss)(adapters).pairs["scalar_head"].lora_b,
+        2.0 * a.T @ (2 / 64 * x.T @ (x @ base.scalar_head - y)),  # alpha / rank, and the derivative of a linear map
+        rtol=1e-3,
+        atol=1e-3,
+    )
+    assert not np.any(b)
+
+
 def test_full_rank_is_a_dense_update():
     """One linear map on a squared error: with A fixed to the identity, a step on B is the step on W itself."""
     chance = np.random.default_rng(0)

@@ -119,6 +119,7 @@ def test_the_sampler_and_the_trainer_agree(folder):
         {"behind": True},
         {"behind": True, "updates": 2},
         {"refill": 2},
+        {"chances": 2},
         {"curriculum": CurriculumConfig(raise_at=0.1, groups=2, replay=0.5)},
     ],
     ids=lambda changes: ",".join(changes) or "plain",
