@@ -256,17 +256,15 @@ def get_config():
 
 
 def sweep():
-    good = [{"seed": seed} for seed in range(5)]
+    good = [{"seed": seed} for seed in range(4)]
     return [good[0], {"optimizer.learning_rate": 1e20}, *good[1:]]
 """
 
 
 def test_a_sweep_killed_in_the_middle_loses_and_repeats_nothing(tmp_path, monkeypatch):
-    """Six trials, one of which diverges, two at once; SIGKILL while some are in the middle, then the same command."""
+    """Five trials, one of which diverges, two at once; SIGKILL while some are in the middle, then the same command."""
     config, root = tmp_path / "experiment.py", tmp_path / "sweep"
     config.write_text(EXPERIMENT)
-    # In code that compiles quickly, as tests/conftest.py has it.
-    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     command = [sys.executable, "-m", "launch.sweep", f"--config={config}", f"--workdir={root}", "--parallel=2"]
     command.append(f"--cache={tmp_path / 'cache'}")
@@ -294,7 +292,7 @@ def test_a_sweep_killed_in_the_middle_loses_and_repeats_nothing(tmp_path, monkey
     second = start("second.txt")
     assert second.wait(timeout=240) == 1, (tmp_path / "second.txt").read_text()
 
-    assert len(folders()) == 6
+    assert len(folders()) == 5
     results = {f.name: json.loads((f / "result.json").read_text()) for f in folders()}
     statuses = {name: result["status"] for name, result in results.items()}
     assert [name for name, status in statuses.items() if status != "done"] == ["001-learning_rate=1e+20"]
