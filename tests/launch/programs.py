@@ -51,9 +51,16 @@ def start(
     return Program(process, log)
 
 
-def run(module: str, *arguments: str, log: Path, cwd: Path = ROOT, timeout: float = 240) -> tuple[int, str]:
+def run(
+    module: str,
+    *arguments: str,
+    log: Path,
+    cwd: Path = ROOT,
+    timeout: float = 240,
+    environment: dict[str, str] | None = None,
+) -> tuple[int, str]:
     """Exit code and output of `python -m MODULE ARGUMENTS...`."""
-    program = start(module, *arguments, log=log, cwd=cwd)
+    program = start(module, *arguments, log=log, cwd=cwd, environment=environment)
     return program.wait(timeout), program.output
 
 
@@ -65,8 +72,11 @@ def _run(module: str, arguments: tuple[str, ...], log: str, cwd: str, environmen
     os.dup2(descriptor, 2)
     sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
     sys.argv = [module, *arguments]
+    import jax  # which the fork server has loaded with the environment of its own
+
     from launch import cli, config
 
+    jax.config.update("jax_disable_most_optimizations", os.environ.get("JAX_DISABLE_MOST_OPTIMIZATIONS") == "1")
     program = importlib.import_module(module)
     program.define_flags()
     cli.run(program.main, config.check_overrides if "config" in flags.FLAGS else None)

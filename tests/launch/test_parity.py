@@ -13,18 +13,20 @@ from data_pipeline.chat_formats import conversation_of
 from data_pipeline.parity import running
 from lm.metrics import read_json_lines
 
+# Unlike other tests, these compute more than they compile.
+OPTIMISED = {"XLA_FLAGS": "", "JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}
+
 
 def both_stages(percent: int, folder: Path, steps: int, *more: str) -> Path:
     """Base and practice, as a user trains them; the folder of the practice."""
     base, workdir, cache = folder / f"base-{percent}", folder / f"practice-{percent}", f"--cache={folder / 'cache'}"
     arguments = (f"--config=experiments/sft/parity.py:{percent}", f"--workdir={base}", "--config.sample.prompts=()")
-    code, output = run("launch.train", *arguments, *more, cache, log=folder / "log")
+    code, output = run("launch.train", *arguments, *more, cache, log=folder / "log", environment=OPTIMISED)
     assert code == 0, output
     quick = (f"--config.steps={steps}", f"--config.evaluate.every={steps}", "--config.data.problems.held_out=100")
     arguments = (f"--config=experiments/rl/parity.py:{percent}", f"--workdir={workdir}", f"--config.start_from={base}")
-    code, output = run(
-        "launch.train", *arguments, *quick, "--config.data.passes=1", *more[:1], cache, log=folder / "log"
-    )
+    arguments += (*quick, "--config.data.passes=1", *more[:1], cache)
+    code, output = run("launch.train", *arguments, log=folder / "log", environment=OPTIMISED)
     assert code == 0, output
     return workdir
 
