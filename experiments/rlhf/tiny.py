@@ -10,20 +10,22 @@ is only measured. The checkpoint with the highest gold is kept. To stop in time:
 Measured, three seeds, each with a reward model of its own, two jokes to each of 200 held-out prompts; reward is the reward
 model's, in its standard deviations; two minutes each on two busy CPU cores:
 
-    step                           0      5     10     15     20     25      30      35      40
-    KL, nats a joke              0.0    2.3    7.4   10.1   19.6   28.9    40.4    54.0   132.1
-                                 0.0    1.1    9.4   23.9   65.4   77.0   111.6   190.1   164.9
-                                 0.0    0.9    5.2    9.3   23.1   93.1    94.2   171.2   191.0
-    reward (proxy)              0.04   0.58   0.95   1.09   1.13   1.19    1.24    1.32    1.33
-                               -0.05   0.68   1.09   1.39   1.62   1.77    1.88    1.94    2.04
-                                0.04   0.67   1.01   1.21   1.42   1.67    1.79    1.98    2.10
-    the rater's (gold)          0.36   0.70   0.93   1.03   0.83   0.49    0.19   -0.33   -4.61
-                                0.30   0.77   0.94   0.87  -1.49  -2.25   -4.87  -26.32  -16.46
-                                0.33   0.75   1.01   1.06   0.61  -4.93   -3.61  -14.18  -32.63
+    step                             0       5      10      15      20      25      30      35      40
+    KL, nats a joke                0.0     2.3     7.4    10.1    19.6    28.9    40.4    54.0   132.1
+                                   0.0     1.1     9.4    23.9    65.4    77.0   111.6   190.1   164.9
+                                   0.0     0.9     5.2     9.3    23.1    93.1    94.2   171.2   191.0
+    reward (proxy)                0.04    0.58    0.95    1.09    1.13    1.19    1.24    1.32    1.33
+                                 -0.05    0.68    1.09    1.39    1.62    1.77    1.88    1.94    2.04
+                                  0.04    0.67    1.01    1.21    1.42    1.67    1.79    1.98    2.10
+    the rater's (gold)            0.36    0.70    0.93    1.03    0.83    0.51    0.21   -0.22   -2.32
+                                  0.30    0.77    0.94    0.87   -0.91   -1.54   -2.85   -3.97   -3.96
+                                  0.33    0.75    1.01    1.06    0.61   -2.06   -2.40   -3.94   -4.00
 
-At its best gold has gained 0.68 [0.56, 0.80] (mean of the seeds, 95% interval). The lecture's "the the the the" is here "Why did
-the goat eat gnocchi hummus hummus gnocchi hummus hummus hummus hummus hummus" (reward 2.19, gold -37): the rater likes a dish,
-and rankings of jokes that hardly ever name one twice could not tell the model that it bores the second time.
+At its best gold has gained 0.68 [0.56, 0.80] (mean of the seeds, 95% interval); at the end it has changed by -3.76 [-6.07, -1.44]
+and the reward model's by 1.81 [0.70, 2.93]. The lecture's "the the the the" is here "Why did the goat eat gnocchi hummus hummus
+gnocchi hummus hummus hummus hummus hummus hummus" (reward 2.19; -4 is where the rater walks out): it likes a dish, and rankings
+of jokes that hardly ever name one twice could not tell the model that it bores the second time. What putting such jokes into the
+rankings does is in overoptimization.py.
 """
 
 from data_pipeline.errors import UserError
