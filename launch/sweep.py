@@ -25,7 +25,7 @@ What the folder holds is listed in `launch/sweep_folder.py`.
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -98,7 +98,8 @@ def main(_: list[str]) -> int:
         if values.retry:
             results = {number: result for number, result in results.items() if result.status != FAILED}
         queue = [trial for trial in trials if trial.number not in results]
-        prepare_data([experiment] if space else [trial.experiment for trial in queue], cache)
+        needed = {root: experiment} if space else {root / trial.name: trial.experiment for trial in queue}
+        prepare_for(needed, cache)
         sampler = None
         if space:
             settings = {"count": values.trials, "seed": values.sweep_seed, "metric": values.metric}
@@ -146,16 +147,25 @@ def plan(base: Any, chooses: bool) -> tuple[list[dict[str, Any]], dict[str, Any]
     return expression.trials(count, flags.FLAGS.sweep_seed), {}
 
 
-def prepare_data(experiments: Sequence[Any], cache: Path) -> None:
-    """Prepare what the trials will read, each once, before any of them starts."""
-    from data_pipeline.prepare import prepare
+def prepare_for(experiments: Mapping[Path, Any], cache: Path) -> None:
+    """What the trials in these folders begin with and read, made once before any of them starts.
 
-    prepared = set()
-    for experiment in experiments:
-        key = json.dumps([asdict(experiment.data), experiment.model.vocab_size])
-        if key not in prepared:
+    Runs that they learn from are trained; documents are tokenized, and what else they read by the first that needs it.
+    """
+    from data_pipeline.prepare import DocumentsConfig, prepare
+
+    done = set()
+    for folder, experiment in experiments.items():
+        key = json.dumps([asdict(experiment.data), asdict(experiment.model), experiment.start_from])
+        if key in done:
+            continue
+        if experiment.start_from:
+            from launch.upstream import find_upstream
+
+            find_upstream(experiment, folder, cache)
+        elif isinstance(experiment.data, DocumentsConfig):  # in the tokens of its own
             prepare(experiment.data, experiment.model.vocab_size, cache)
-            prepared.add(key)
+        done.add(key)
 
 
 if __name__ == "__main__":

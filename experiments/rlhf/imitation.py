@@ -5,6 +5,9 @@
 
 best: the best of each ranking of runs/reward. written: 1,000 jokes more by whoever wrote the first 800, who knows what is funny
 no better than that: to tell which of five jokes is the best is easier than to write one.
+
+Measured in dpo.py: imitating more written jokes changes nothing (0.31 -> 0.27), imitating what was ranked best gains 0.39, and
+learning from the whole rankings 0.69. That is the gap between telling what is good and making it.
 """
 
 from data_pipeline.conversations import ConversationsConfig

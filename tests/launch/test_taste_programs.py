@@ -55,8 +55,8 @@ def reward_arguments(folder: Path) -> tuple[str, ...]:
     return ("--config.steps=3", f"--config.start_from={folder / 'assistant'}", *JOKES)
 
 
-def rlhf(folder: Path, models: tuple[str, ...], name: str, *more: str, code: int = 0) -> str:
-    arguments = (
+def rlhf_arguments(folder: Path, models: tuple[str, ...]) -> tuple[str, ...]:
+    return (
         f"--config.start_from={folder / 'assistant'}",
         f"--config.data.taste.models={tuple(str(folder / model) for model in models)!r}",
         "--config.steps=2",
@@ -64,7 +64,10 @@ def rlhf(folder: Path, models: tuple[str, ...], name: str, *more: str, code: int
         "--config.data.tokens=12",
         "--config.data.problems.held_out=4",
     )
-    return train(folder, name, "rlhf/tiny.py", *arguments, *more, code=code)
+
+
+def rlhf(folder: Path, models: tuple[str, ...], name: str, *more: str, code: int = 0) -> str:
+    return train(folder, name, "rlhf/tiny.py", *rlhf_arguments(folder, models), *more, code=code)
 
 
 def test_a_reward_model_learns_from_rankings_that_are_kept(folder):
@@ -131,18 +134,22 @@ def test_the_best_of_n_and_how_far_a_reward_model_can_be_pleased(folder):
     assert code == 0, output
     assert (out / "answers.jsonl").read_text() == whole
 
-    rlhf(folder, ("reward",), "sweep/one")
+    pleasing = ("--config=experiments/rlhf/tiny.py", *MODEL, *QUICK, *rlhf_arguments(folder, ("reward",)))
+    swept = ("--sweep=seed=0,1", "--parallel=2", f"--workdir={runs}", f"--cache={folder / 'cache'}")
+    code, output = run("launch.sweep", *pleasing, *swept, log=folder / "log")
+    assert code == 0, output
     code, output = run("launch.overoptimization", f"--workdir={runs}", f"--best_of={out}", log=folder / "log")
     assert code == 0, output
     fitted = json.loads((runs / "overoptimization.json").read_text())
     assert [(each["way"], each["reward_model"]) for each in fitted] == [
         ("RL", str(folder / "reward")),
+        ("RL", str(folder / "reward")),
         ("best of n", str(folder / "reward")),
         ("best of n", str(folder / "another")),
     ]
-    evaluations = read_json_lines(runs / "one" / "evaluations.jsonl")
+    evaluations = read_json_lines(runs / "000-seed=0" / "evaluations.jsonl")
     assert fitted[0]["last_gold"] == pytest.approx(evaluations[-1]["gold"] - evaluations[0]["gold"])
-    assert fitted[1]["last_gold"] == pytest.approx(table[2]["gold"] - table[0]["gold"])
+    assert fitted[2]["last_gold"] == pytest.approx(table[2]["gold"] - table[0]["gold"])
     assert (runs / "overoptimization.png").stat().st_size > 10_000
     for program, given, told in (
         ("best_of", (*arguments, "--n=4"), "begun with other settings: n (3, now 4)"),
