@@ -12,7 +12,22 @@ r"""A small assistant learns from a larger one that has practised; or practises 
 experiments/sft/tiny.py:small, a fifth of the teacher's parameters. `distilled` is finetuned on the teacher's right answers,
 `practised` has the rewards of its own tries, `on_policy` the teacher's probabilities of each token of its own tries (arXiv
 2306.13649), and no reward. The last command practises on after distillation, and its evaluation at step 0 measures the distilled
-model as the others are. Compare "accuracy" and "called" in evaluations.jsonl by steps and seconds.
+model as the others are.
+
+Measured, one seed: right greedy, and in one of four tries, of 300 held-out problems; steps of training after the start.
+
+                                    greedy   one of four   calls Python
+    the teacher                     89%      92%           100%
+    the small assistant before      13%      27%           19%
+    practised itself, 40 steps      15%      20%           0%
+    on_policy, 40 steps             7%       20%           100%
+    distilled, 200 steps            94%      94%           100%
+    distilled, then practised       88%      89%           100%
+
+The teacher solved 1,850 of 2,000 problems in four tries each, which is what `distilled` reads. What the small one finds by its
+own tries is to work out everything in its head, which it cannot; from the teacher's probabilities it learns to call, but not with
+which numbers. As DeepSeek-R1's authors found at another scale (arXiv 2501.12948), a small model learns more from a large one that
+has practised than from practice.
 """
 
 from data_pipeline.conversations import ConversationsConfig

@@ -5,15 +5,15 @@
 
 The rankings are those of experiments/reward/tiny.py: the same model tells the same jokes to the same rater.
 
-Measured: the rater's own taste of four jokes to each of 200 held-out prompts (the second command, its line for the best of 1), for
-ways to use the same 1,000 rankings; three seeds, mean and 95% interval, else one:
+Measured: the rater's own taste of four jokes to each of 200 held-out prompts (the second command, its line for the best of 1),
+for ways to use the same 1,000 rankings; three seeds, mean and 95% interval, else one:
 
     the assistant before                                     0.31
     it imitates 1,000 jokes more, written (imitation.py)     0.27
     it imitates the best of each ranking (imitation.py)      0.70 [0.67, 0.73]
     IPO, KTO                                                 0.86, 0.95
     DPO                                                      0.95 [0.77, 1.12]
-    RLHF at its best step (tiny.py)                          1.00 [0.83, 1.17]
+    RLHF at its best step (tiny.py)                          1.00 [0.84, 1.17]
     best of 4, 16, 64 by the reward model, no training       0.89, 1.16, 1.34
 
 DPO gains 92% of what RLHF does, in half the time and without a reward model; sampling often and choosing gains more than either.
