@@ -1,4 +1,4 @@
-"""Reward models from few and from many rankings, each pleased far beyond what is good for it (map row 26; arXiv 2210.10760).
+r"""Reward models from few and from many rankings, each pleased far beyond what is good for it (map row 26; arXiv 2210.10760).
 
     python -m launch.sweep --config=experiments/rlhf/overoptimization.py --workdir=runs/hump
     python -m launch.best_of --workdir=runs/assistant --prompts=jokes --rule=data_pipeline.taste:gold --n=64 --out=runs/best-of \
@@ -6,6 +6,22 @@
     python -m launch.overoptimization --workdir=runs/hump --best_of=runs/best-of
 
 Each run is experiments/rlhf/tiny.py with another reward model; the reward models are trained first, once.
+
+MEASURED
+
+The jokes that please too well can be put back: the policy that games the reward model takes turns with the assistant at telling
+jokes, the rater ranks them, a new reward model learns, and another policy pleases it (then both are put back, and so on).
+
+    python -m launch.train --config=experiments/reward/tiny.py --workdir=runs/reward-1 --config.data.jokes.tellers='("runs/rlhf",)'
+    python -m launch.train --config=experiments/rlhf/tiny.py --workdir=runs/rlhf-1 --config.data.taste.models='("runs/reward-1",)'
+
+    rounds            gold before   at its best   at step 40   KL at step 40   what it says then
+    none              0.36          1.03          -2.32        132             "kedgeree eat kedgeree eat risotto"
+    one               0.36          0.99          0.27         34              "We only have couscous and couscous."
+    two               0.36          0.83          0.32         12              "sit on the hummus? ... no more hummus."
+
+Each round takes away a trick, and the next policy finds a subtler one, a dish named twice in a joke that is one: as the lecture has
+it, nobody wins that game. (One seed.)
 """
 
 from typing import Any
