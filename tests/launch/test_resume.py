@@ -30,13 +30,9 @@ SHARED = (
     "--config.data.school.arithmetic_documents=50",
 )
 SMALL = ("--config=experiments/pretrain/tiny.py", "--config.model.context_length=64", *SHARED)
-# Of conversations, few fit a shorter context. By adapters, which a checkpoint holds without the model that they belong to.
-SMALL_FINETUNING = (
-    "--config=experiments/sft/tiny.py",
-    "--config.model.context_length=128",
-    "--config.lora.rank=2",
-    *SHARED,
-)
+# Of conversations, few fit a shorter context.
+SMALL_FINETUNING = ("--config=experiments/sft/tiny.py", "--config.model.context_length=128", *SHARED)
+ADAPTERS = "--config.lora.rank=2"  # which a checkpoint holds without the model that they belong to
 ASKED = ("--config.questions.topics=('search',)", "--config.questions.count=2", "--config.questions.tokens=8")
 
 
@@ -55,11 +51,11 @@ def folder(tmp_path_factory):
 
 
 def train(folder: Path, name: str, stage: str = "pretraining"):
-    """Begin a run, or go on with it. Finetuning starts from a copy of the whole run of pretraining."""
+    """Begin a run, or go on with it. Finetuning, by adapters, starts from a copy of the whole run of pretraining."""
     small = (
         SMALL
         if stage == "pretraining"
-        else (*SMALL_FINETUNING, *ASKED, f"--config.start_from={folder / f'{name}-base'}")
+        else (*SMALL_FINETUNING, *ASKED, ADAPTERS, f"--config.start_from={folder / f'{name}-base'}")
     )
     arguments = (*small, f"--workdir={folder / name}")
     return start("launch.train", *arguments, log=folder / f"{name}.log")
