@@ -15,10 +15,11 @@ Measured, one seed; gains in the rater's own taste over the assistant, with d th
     300            0.74    9.0     0.32      15.3   d (0.45 - 0.23 log d)   1.00    d (0.70 - 0.07 d)
     1,000          0.67   10.1    -2.68     132.1   d (0.56 - 0.32 log d)   1.03    d (0.83 - 0.15 d)
     3,000          0.65   11.1    -4.33     183.0   d (0.58 - 0.34 log d)   1.00    d (0.87 - 0.17 d)
+    10,000         0.73    7.5    -4.36     208.0   d (0.57 - 0.34 log d)   1.06    d (0.85 - 0.15 d)
 
-The curves of the paper fit. Its finding that more rankings make a reward model safer appears for the best of n (100 against 300),
+The curves of the paper fit. Its finding that more rankings make a reward model safer appears for the best of n (0.88 to 1.06),
 and not for RL: what is gamed, a dish again and again, is in none of the rankings, however many. evaluate.patience=2 would have
-stopped the runs at KL 27, 11, 29 and 117: too late for the last, whose evaluations are too far apart for how fast it goes.
+stopped the runs at KL 27, 11, 29, 117 and 77: too late for the last two, whose evaluations are too far apart for their speed.
 
 The jokes that please too well can be put back: the policy that games the reward model takes turns with the assistant at telling
 jokes, the rater ranks them, a new reward model learns, and another policy pleases it (then both are put back, and so on).
@@ -43,7 +44,7 @@ from experiments.rlhf import tiny
 from lm.experiment import Experiment
 from lm.practice import PracticeConfig
 
-RANKINGS = (100, 300, 1_000, 3_000)
+RANKINGS = (100, 300, 1_000, 3_000, 10_000)
 
 
 def get_config(rankings: str = "1000") -> Experiment:
