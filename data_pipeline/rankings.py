@@ -35,8 +35,8 @@ class JokesConfig:
     """Folders of other runs, each at its newest checkpoint: they take turns with the model that the run starts from."""
     tokens: int = 64  # of a joke, at most
     noise: float = 0.45
-    """Of the rater, see `data_pipeline.taste.rank`. Two of its rankings of jokes by experiments/sft/tiny.py agree about 73% of
-    all pairs, as two people did who ranked for InstructGPT (arXiv 2203.02155)."""
+    """Of the rater, see `data_pipeline.taste.rank`. Two of its rankings of jokes by experiments/sft/tiny.py agree about 71% of
+    all pairs; two people who ranked for InstructGPT (arXiv 2203.02155) did about 73%."""
 
 
 @dataclass
