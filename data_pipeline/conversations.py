@@ -241,7 +241,9 @@ def _fingerprint(source: str, school: SchoolConfig) -> str:
         return cache_key(source, parity.VERSION)
     if source.startswith(GYM):
         return cache_key(source, GYM_ITEMS, school.seed, gym.GYM_VERSION)
-    return source_fingerprint(source.removeprefix(BEST), school=school)
+    if source.startswith(BEST):  # not what the same file is as conversations
+        return cache_key(BEST, source_fingerprint(source.removeprefix(BEST), school=school))
+    return source_fingerprint(source, school=school)
 
 
 def _examples(

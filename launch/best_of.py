@@ -148,7 +148,6 @@ def by_number(name: str, rewards: Any, gold: Any) -> list[dict[str, Any]]:
     from lm.overoptimization import kl_of_best, mean_of_best
 
     n = rewards.shape[1]
-    numbers = sorted({*(2**i for i in range(n.bit_length())), n})
     return [
         {
             "reward_model": name,
@@ -157,8 +156,7 @@ def by_number(name: str, rewards: Any, gold: Any) -> list[dict[str, Any]]:
             "reward": mean_of_best(k, rewards, rewards),
             **({} if gold is None else {"gold": mean_of_best(k, rewards, gold)}),
         }
-        for k in numbers
-        if k <= n
+        for k in sorted({*(2**i for i in range(n.bit_length())), n})
     ]
 
 

@@ -12,31 +12,14 @@ draws WORKDIR/overoptimization.png and writes WORKDIR/overoptimization.json.
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from absl import flags
 
 from data_pipeline.errors import UserError
 from launch import cli
-
-if TYPE_CHECKING:
-    from lm.overoptimization import Curve
-
-PATIENCE = 2
-RL, BEST = "RL", "best of n"
-
-
-@dataclass(frozen=True)
-class Trajectory:
-    """How one way of pleasing one reward model went: points in the order of their distance."""
-
-    reward_model: str
-    way: str  # RL | best of n
-    kl: list[float]  # nats a response
-    reward: list[float]  # the proxy's, less what it was at first
-    gold: list[float]  # the rater's, less what it was at first
+from lm.overoptimization import BEST, PATIENCE, RL, Curve, Trajectory, fit_curve, patient_stop
 
 
 def define_flags() -> None:
@@ -109,10 +92,8 @@ def trajectory(reward_model: str, way: str, points: Sequence[dict[str, Any]]) ->
     )
 
 
-def fit(trajectories: Sequence[Trajectory], reward_model: str, way: str) -> "Curve | None":
+def fit(trajectories: Sequence[Trajectory], reward_model: str, way: str) -> Curve | None:
     """One curve for all runs with a reward model, which differ by their seeds."""
-    from lm.overoptimization import fit_curve
-
     points = [
         (kl**0.5, gold)
         for each in trajectories
@@ -122,10 +103,8 @@ def fit(trajectories: Sequence[Trajectory], reward_model: str, way: str) -> "Cur
     return fit_curve([d for d, _ in points], [gold for _, gold in points], logarithmic=way == RL)
 
 
-def row(each: Trajectory, curve: "Curve | None") -> dict[str, Any]:
+def row(each: Trajectory, curve: Curve | None) -> dict[str, Any]:
     """What one trajectory comes to."""
-    from lm.overoptimization import patient_stop
-
     best = max(range(len(each.gold)), key=each.gold.__getitem__)
     stopped = patient_stop(each.gold, PATIENCE)
     return {

@@ -2,20 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from launch.figures import pyplot, save
-from launch.overoptimization import BEST, PATIENCE, RL, Trajectory
-from lm.overoptimization import patient_stop
-
-if TYPE_CHECKING:
-    from lm.overoptimization import Curve
+from lm.overoptimization import BEST, PATIENCE, RL, Curve, Trajectory, patient_stop
 
 
 def overoptimization_figure(
-    path: Path, trajectories: Sequence[Trajectory], fits: "Mapping[tuple[str, str], Curve | None]"
+    path: Path, trajectories: Sequence[Trajectory], fits: Mapping[tuple[str, str], Curve | None]
 ) -> Path:
     """One panel for RL, and one for the best of n where it was measured; a colour for each reward model."""
     ways = [way for way in (RL, BEST) if any(each.way == way for each in trajectories)]

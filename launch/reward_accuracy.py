@@ -20,13 +20,14 @@ from absl import flags
 
 from data_pipeline.chat_formats import BadRow
 from data_pipeline.errors import UserError
-from data_pipeline.ranking import Ranking, pairs
+from data_pipeline.ranking import Ranking
 from data_pipeline.ranking_rows import rankings_of
 from data_pipeline.rankings import tokenize
 from data_pipeline.set_aside import SetAside
 from data_pipeline.sources import read_rows
 from data_pipeline.tokenizer import Tokenizer, find_tokenizer, load_tokenizer
 from launch import cli
+from lm.preference_metrics import measured
 
 ROWS = 16  # that the model reads at once
 
@@ -109,7 +110,8 @@ def usable(
 
 def right(ranking: Ranking, rewards: Sequence[float]) -> float:
     """The share of its pairs that rewards order as it does."""
-    return float(np.mean([(1 + np.sign(rewards[i] - rewards[j])) / 2 for i, j in pairs(ranking)]))
+    ranks = np.array([-1 if rank is None else rank for rank in ranking.ranks])
+    return measured([np.array(rewards)], [ranks], [np.zeros(len(ranks))])["pair_accuracy"]
 
 
 def right_on_average(rewards: Sequence[float], gold: Sequence[float], noise: float) -> float:

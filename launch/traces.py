@@ -1,7 +1,7 @@
 """A policy's right answers to practice problems, as conversations to finetune on (map row 22).
 
     python -m launch.traces --workdir=runs/practice --out=runs/traces --samples=4
-    python -m launch.train --config=experiments/sft/distilled.py --workdir=runs/distilled \
+    python -m launch.train --config=experiments/rl/distillation.py:distilled --workdir=runs/distilled \
         --config.data.sources='("runs/traces/traces.jsonl",)'
 
 Finetuning a smaller model on them is distillation, as DeepSeek-R1's small models were made (arXiv 2501.12948); finetuning the

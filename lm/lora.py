@@ -69,10 +69,10 @@ def init_adapters(key: jax.Array, model: Transformer, config: LoraConfig) -> Ada
         last = name.rpartition(".")[2]
         if last in (*config.targets, SCALAR_HEAD) and not path_name(path).endswith("bias"):
             key, part = jax.random.split(key)
-            *stacked, inputs = matrix.shape[:-1] if last != SCALAR_HEAD else matrix.shape
-            outputs = matrix.shape[-1:] if last != SCALAR_HEAD else ()
+            cut = max(matrix.ndim - 1, 1)  # a vector has inputs alone
+            *stacked, inputs = matrix.shape[:cut]
             a = inputs**-0.5 * jax.random.normal(part, (*stacked, inputs, config.rank))
-            pairs[name] = Pair(a, jnp.zeros((*stacked, config.rank, *outputs)))
+            pairs[name] = Pair(a, jnp.zeros((*stacked, config.rank, *matrix.shape[cut:])))
     return Adapters(pairs, config.alpha / config.rank)
 
 

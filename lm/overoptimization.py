@@ -16,6 +16,21 @@ import numpy as np
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
 
+RL, BEST = "RL", "best of n"
+PATIENCE = 2  # evaluations, where it is told where a run would have been stopped
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """How one way of pleasing one reward model went: points in the order of their distance."""
+
+    reward_model: str
+    way: str  # RL | best of n
+    kl: list[float]  # nats a response
+    reward: list[float]  # the proxy's, less what it was at first
+    gold: list[float]  # the rater's, less what it was at first
+
+
 @dataclass(frozen=True)
 class Curve:
     """gold(d) = d (a - b d), or, where `logarithmic`, d (a - b log d)."""
@@ -28,13 +43,6 @@ class Curve:
         """The gain at each distance, 0 at 0."""
         d = np.asarray(d, np.float64)
         return d * self.a - self.b * d * _bend(d, self.logarithmic)
-
-    @property
-    def peak(self) -> float:
-        """The distance at which gold is highest; infinity where the curve never turns."""
-        if self.b <= 0:
-            return math.inf
-        return math.exp(self.a / self.b - 1) if self.logarithmic else self.a / (2 * self.b)
 
 
 def fit_curve(distances: Sequence[float], gains: Sequence[float], *, logarithmic: bool) -> Curve | None:

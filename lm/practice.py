@@ -33,9 +33,7 @@ def check_curriculum(config: CurriculumConfig) -> None:
 class RewardModelConfig:
     """Reward models, for what no verifier can score: a response's reward is then what they say of it."""
 
-    models: tuple[
-        str, ...
-    ] = ()  # folders of runs, or experiment files, which are then trained before (once, in the cache)
+    models: tuple[str, ...] = ()  # folders of runs, or experiment files, which are trained before (once, in the cache)
     doubt: float = 0.0  # what is taken off for each standard deviation among several models
     clip: float = 0.0  # rewards are counted up to so many standard deviations of ordinary responses; 0: all of them
 
@@ -55,18 +53,12 @@ class PracticeConfig:
     cut_off: str = "zero"  # a rollout that did not end: zero (reward 0) | masked (not trained) | scored (as any other)
     reward: RewardConfig = field(default_factory=RewardConfig)
     taste: RewardModelConfig = field(default_factory=RewardModelConfig)
-    kl_target: float = (
-        0.0  # nats a response: objective.kl is raised while KL is above it and lowered while below; 0: it is fixed
-    )
+    kl_target: float = 0.0  # nats a response: objective.kl is raised while KL is above it, else lowered; 0: it is fixed
     kl_budget: float = 0.0  # nats a response: the run ends when KL to the reference reaches it; 0: never
     curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
     calls: int = 0  # tool calls allowed in an answer; 0: no tools
-    chances: int = (
-        1  # answers to a problem: who is wrong is told so by the user, and may answer again; the last one counts
-    )
-    teacher: str = (
-        ""  # a run's folder or an experiment file: its probabilities are learnt (objective.advantage=teacher)
-    )
+    chances: int = 1  # answers to a problem: the user tells who is wrong, who may answer again; the last one counts
+    teacher: str = ""  # a run or an experiment file: whose probabilities are learnt (objective.advantage=teacher)
     reference: bool = True  # keep the model the run began with, to tell how far the policy has gone
     sampler: str = ""  # what the engine computes with, if not the policy as it is: bfloat16 | int8 | int4
     slots: int = 64  # rollouts written at the same time

@@ -9,7 +9,7 @@
 Each is experiments/rl/parity.py with one change, three seeds, all from one base; the metric, validation.loss, is 1 - accuracy on
 held-out rows. Every run has 40 rounds of 512 rollouts, each used for two updates (four in the ablation of clipping, which does
 nothing at the first), so that the surrogates differ; in `groups` the rounds are made of fewer problems the more tries each has.
-A variant may also be one algorithm, to be trained by itself: experiments/rl/algorithms.py:gspo.
+A variant may also be one algorithm, to be trained by itself: experiments/rl/algorithms.py:gspo. Not measured yet.
 """
 
 from dataclasses import asdict

@@ -7,7 +7,7 @@
 
 It starts from experiments/sft/solutions.py of the same task, which knows the tasks that can be solved step by step; for any other
 name a model that answers it now and then: --config.start_from=FOLDER. With levels, a third from each of the first three of the
-task's curriculum, the next one opens when 60% of the tries at the hardest open one succeed.
+task's curriculum, the next one opens when 60% of the tries at the hardest open one succeed. Not measured yet.
 """
 
 from data_pipeline.gym import STEPS

@@ -1,8 +1,8 @@
 r"""Reward models from few and from many rankings, each pleased far beyond what is good for it (map row 26; arXiv 2210.10760).
 
     python -m launch.sweep --config=experiments/rlhf/overoptimization.py --workdir=runs/hump
-    python -m launch.best_of --workdir=runs/assistant --prompts=jokes --rule=data_pipeline.taste:gold --n=64 --out=runs/best-of \
-        --reward=experiments/reward/tiny.py:100,experiments/reward/tiny.py:300,experiments/reward/tiny.py:1000,...
+    R=experiments/reward/tiny.py; python -m launch.best_of --workdir=runs/assistant --prompts=jokes --n=64 --out=runs/best-of \
+        --rule=data_pipeline.taste:gold --reward=$R:100,$R:300,$R:1000,$R:3000,$R:10000
     python -m launch.overoptimization --workdir=runs/hump --best_of=runs/best-of
 
 Each run is experiments/rlhf/tiny.py with another reward model; the reward models are trained first, once.

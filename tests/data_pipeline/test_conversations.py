@@ -299,3 +299,16 @@ def test_a_task_of_the_gym_is_a_source(ours, tmp_path, monkeypatch):
     assert (len(prepared.train[0]), len(prepared.validation[0])) == (30, 200)
     with pytest.raises(UserError, match="spell_backward"):
         prepare(ours, tmp_path, "gym:spell_forward", context=512)
+
+
+def test_a_file_of_rankings_is_read_as_rankings_whatever_was_read_of_it_before(tmp_path, ours):
+    """Its rows are conversations, too: what the cache holds of them is not what is best in them."""
+    asked = {"prompt": "Who is there?", "response": "Nobody.", "responses": ["Somebody.", "I am."], "ranks": [1, 0]}
+    path = written(tmp_path / "rankings.jsonl", [asked])
+    told = []
+    for source in (path, f"best:{path}"):
+        (record,) = all_records(prepare(ours, tmp_path / "cache", source, held_out=0.0))
+        told.append(ours.decode(record.tokens))
+    assert "Nobody." in told[0]
+    assert "I am." in told[1]
+    assert "Nobody." not in told[1]

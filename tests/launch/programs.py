@@ -15,6 +15,14 @@ from pathlib import Path
 from absl import flags
 
 ROOT = Path(__file__).resolve().parents[2]
+SMALL_MODEL = (
+    "--config.model.vocab_size=512",
+    "--config.model.layers=1",
+    "--config.model.width=32",
+    "--config.model.heads=2",
+    "--config.model.kv_heads=2",
+    "--config.model.mlp_width=64",
+)
 
 _context = multiprocessing.get_context("forkserver")
 # Not the programs themselves: each defines its flags when it is imported.

@@ -9,18 +9,13 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from programs import run, start
+from programs import SMALL_MODEL, run, start
 
 STEPS = 24
 SHARED = (
     f"--config.steps={STEPS}",
     "--config.batch_size=4",
-    "--config.model.vocab_size=512",
-    "--config.model.layers=1",
-    "--config.model.width=32",
-    "--config.model.heads=2",
-    "--config.model.kv_heads=2",
-    "--config.model.mlp_width=64",
+    *SMALL_MODEL,
     "--config.optimizer.warmup_steps=5",
     "--config.checkpoint.every=2",
     "--config.evaluate.every=6",

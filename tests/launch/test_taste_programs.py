@@ -7,19 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from programs import run
+from programs import SMALL_MODEL, run
 
 from data_pipeline.taste import gold, rank
 from lm.metrics import read_json_lines
 
-MODEL = (
-    "--config.model.vocab_size=512",
-    "--config.model.layers=1",
-    "--config.model.width=32",
-    "--config.model.heads=2",
-    "--config.model.kv_heads=2",
-    "--config.model.mlp_width=64",
-)
 SCHOOL = ("--config.data.school.people=20", "--config.data.school.arithmetic_documents=50")
 QUICK = ("--config.batch_size=4", "--config.optimizer.warmup_steps=1", "--config.evaluate.every=0")
 JOKES = (
@@ -31,7 +23,7 @@ JOKES = (
 
 
 def train(folder: Path, name: str, experiment: str, *arguments: str, code: int = 0) -> str:
-    given = (f"--config=experiments/{experiment}", f"--workdir={folder / name}", *MODEL, *QUICK, *arguments)
+    given = (f"--config=experiments/{experiment}", f"--workdir={folder / name}", *SMALL_MODEL, *QUICK, *arguments)
     found, output = run("launch.train", *given, log=folder / "log")
     assert found == code, output
     assert "Traceback" not in output
@@ -134,7 +126,7 @@ def test_the_best_of_n_and_how_far_a_reward_model_can_be_pleased(folder):
     assert code == 0, output
     assert (out / "answers.jsonl").read_text() == whole
 
-    pleasing = ("--config=experiments/rlhf/tiny.py", *MODEL, *QUICK, *rlhf_arguments(folder, ("reward",)))
+    pleasing = ("--config=experiments/rlhf/tiny.py", *SMALL_MODEL, *QUICK, *rlhf_arguments(folder, ("reward",)))
     swept = ("--sweep=seed=0,1", "--parallel=2", f"--workdir={runs}", f"--cache={folder / 'cache'}")
     code, output = run("launch.sweep", *pleasing, *swept, log=folder / "log")
     assert code == 0, output
