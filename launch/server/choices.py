@@ -137,6 +137,7 @@ class Answer:
     started: bool = False
     length: int = 0  # characters of the content
     calls: int = 0
+    others: int = 0  # parts that are neither text nor calls for the client
 
     def grow(self, piece: Piece) -> tuple[dict[str, Any], str | None]:
         """What the message grows by, and the reason to finish, if there is one.
@@ -155,5 +156,7 @@ class Answer:
                 delta.setdefault("tool_calls", []).append(call)
                 self.calls += 1
             else:
-                delta.setdefault("parts", []).append(shown(part, self.length))
+                numbered = {"index": self.others} if self.stream else {}  # OpenAI's client puts lists together by it
+                delta.setdefault("parts", []).append({**numbered, **shown(part, self.length)})
+                self.others += 1
         return delta, "tool_calls" if piece.finish_reason and self.calls else piece.finish_reason

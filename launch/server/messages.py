@@ -71,6 +71,7 @@ class FunctionCall(Body):
     id: str
     type: Literal["function"] = "function"
     function: CalledFunction
+    index: int = Field(0, ge=0)  # of a stream, which clients leave in; the order of the list says it too
 
 
 class ShownPart(Body):
@@ -82,6 +83,7 @@ class ShownPart(Body):
     name: str = ""
     arguments: dict[str, Any] = {}
     problem: str = ""
+    index: int = Field(0, ge=0)  # as in `FunctionCall`
 
     def part(self) -> Part:
         """As the project knows it."""
@@ -102,6 +104,7 @@ class Message(Body):
     tool_calls: list[FunctionCall] = []
     parts: list[ShownPart] = []
     tool_call_id: str | None = Field(None, validate_default=True)
+    name: str | None = None  # of the tool that answers; the model is shown the name in the call
     content: list[TextPart] = Field([], validate_default=True)
 
     @model_validator(mode="before")
@@ -125,6 +128,13 @@ class Message(Body):
             raise ValueError("only a tool's message answers a call")
         return value
 
+    @field_validator("name")
+    @classmethod
+    def _also_a_tool_s(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("role", "tool") != "tool":
+            raise ValueError("only a tool's message may have a name: a model is shown no other names")
+        return value
+
     @field_validator("content", mode="before")
     @classmethod
     def _one_part(cls, value: Any, info: ValidationInfo) -> Any:
@@ -141,13 +151,13 @@ class Message(Body):
 def turns_of(messages: Sequence[Message]) -> list[Turn]:
     """The conversation as the project knows it. Raises `ApiError` for calls and results that do not belong together."""
     turns: list[Turn] = []
-    answers: dict[str, str] = {}  # of the tool messages that follow what is looked at, by the call's id
+    answers: dict[str, Message] = {}  # the tool messages that follow what is looked at, by the call's id
     for number, message in reversed(list(enumerate(messages))):
         if message.role == "tool":
             assert message.tool_call_id is not None  # it was checked
             if message.tool_call_id in answers:
                 raise _wrong(number, f"another answer to the call {message.tool_call_id[:100]!r}")
-            answers[message.tool_call_id] = message.text
+            answers[message.tool_call_id] = message
             continue
         turn = _turn(number, message, answers)
         if answers:
@@ -163,7 +173,7 @@ def turns_of(messages: Sequence[Message]) -> list[Turn]:
     return turns[::-1]
 
 
-def _turn(number: int, message: Message, answers: dict[str, str]) -> Turn:
+def _turn(number: int, message: Message, answers: dict[str, Message]) -> Turn:
     """A message as a turn, with the answers to its calls, which are taken away."""
     if message.role != "assistant":
         role: Role = "user" if message.role == "user" else "system"
@@ -181,10 +191,12 @@ def _turn(number: int, message: Message, answers: dict[str, str]) -> Turn:
     for call in message.tool_calls:
         if call.id not in answers:
             raise _wrong(number, f"the call {call.id[:100]!r} has no answer: a message of the role tool must follow")
-        parts += [
-            ToolCall(call.function.name, json.loads(call.function.arguments)),
-            ToolResult(answers.pop(call.id)),
-        ]
+        answer, name = answers.pop(call.id), call.function.name
+        if answer.name not in (None, name):
+            raise _wrong(
+                number, f"the call {call.id[:100]!r} is of {name[:100]!r}, its answer of {answer.name[:100]!r}"
+            )
+        parts += [ToolCall(name, json.loads(call.function.arguments)), ToolResult(answer.text)]
     return Turn("assistant", tuple(parts))
 
 

@@ -131,15 +131,27 @@ def test_tools_of_the_server_run_inside_an_answer(serve, symbols, stream):
     assert [item.token for item in logprobs] == [symbols.piece(token) for token in drawn]
     found = message if stream else {"content": message.content, "parts": message.parts}
     assert found["content"] == "Wéll: It is 8."
-    assert found["parts"] == [
+    expected = [
         {"type": "thinking", "at": 0, "text": "hm"},
         {"type": "tool_call", "at": 6, "name": "double", "arguments": {"a": 4}},
         {"type": "tool_result", "at": 6, "text": "8"},
     ]
+    assert found["parts"] == [{"index": n} | part if stream else part for n, part in enumerate(expected)]
     # Sent back as it came, it is read as it was written.
     chat(client, [*USER, message, {"role": "user", "content": "bye"}])
     first, second = engine.requests
     assert second.prompt[: len(first.prompt) + len(ids)] == (*first.prompt, *ids)
+
+
+def test_openai_s_own_accumulator_reads_what_tools_of_the_server_did(serve):
+    client, engine = serve((Thinking("hm"), Text("Well: "), DOUBLE, Text("It is 8.")), (Text("Bye."),), toolbox=TOOLBOX)
+    with client.chat.completions.stream(model="m", messages=USER) as stream:
+        message = stream.get_final_completion().choices[0].message
+    assert [part["type"] for part in message.parts] == ["thinking", "tool_call", "tool_result"]
+    messages = [*USER, message.model_dump(exclude_none=True), {"role": "user", "content": "bye"}]
+    with client.chat.completions.stream(model="m", messages=messages) as stream:
+        assert stream.get_final_completion().choices[0].message.content == "Bye."
+    assert len(engine.requests) == 2
 
 
 def test_the_client_s_tools_and_the_server_s_in_one_answer(serve):
@@ -240,6 +252,17 @@ TOOL = {"role": "tool", "tool_call_id": "1", "content": "x"}
         ({"messages": [TOOL]}, "messages[0]", "there is none before it"),
         ({"messages": [*USER, ASSISTANT, TOOL, TOOL]}, "messages[2]", "another answer to the call '1'"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].tool_call_id", "tool_call_id is missing"),
+        (
+            {"messages": [*USER, ASSISTANT, TOOL | {"name": "g"}]},
+            "messages[1]",
+            "the call '1' is of 'f', its answer of 'g'",
+        ),
+        ({"messages": [{**USER[0], "name": "Ann"}]}, "messages[0].name", "only a tool's message may have a name"),
+        (
+            {"messages": [*USER, {"role": "assistant", "tool_calls": [called(index=-1)]}, TOOL]},
+            "messages[1].tool_calls[0].index",
+            "greater than or equal to 0",
+        ),
         ({"messages": [{**USER[0], "tool_call_id": "1"}]}, "messages[0].tool_call_id", "only a tool's message"),
         ({"messages": [{**USER[0], "tool_calls": [called()]}]}, "messages[0].tool_calls", "only the assistant's"),
         ({"messages": [*USER, {"role": "assistant"}]}, "messages[1].content", "content is missing"),
