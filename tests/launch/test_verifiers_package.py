@@ -1,6 +1,6 @@
 """Environments of the `verifiers` package (0.4) against our server: what its client sends, and the package itself, where it is.
 
-Its chat programme streams with OpenAI's client and sends an answer back as that client put it together: the calls keep the
+Its chat program streams with OpenAI's client and sends an answer back as that client put it together: the calls keep the
 `index` they had in the stream, and a tool's message names the tool. How a rollout of it begins and goes on is written down here.
 """
 
