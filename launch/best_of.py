@@ -10,10 +10,11 @@ what that buys, and where the reward model is fooled: the more answers there are
 that pleases it alone. Several reward models, --reward=A,B, choose from the same answers.
 
 In the folder: answers.jsonl has all answers, best.jsonl {"id", "prompt", "text", "reward"} of the first reward model's choice,
-best_of.json a table by reward model and n. Killed and started again, it goes on.
+best_of.json a table by reward model and n, set_aside.jsonl what could not be asked. Killed and started again, it goes on.
 """
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -67,8 +68,12 @@ def main(_: list[str]) -> None:
     judges = {name: find_base(name, cache) for name in options.reward}
     cli.remember_compilations(cache)
     with locked(out):
-        problems = prompts(options.prompts, options.count, SetAside(out / "set_aside.jsonl"), verified=False)
-        answered = answers(out, problems)
+        set_aside = SetAside(out / "set_aside.jsonl")
+        problems = prompts(options.prompts, options.count, set_aside, verified=False)
+        answered = answers(out, problems, set_aside)
+        if set_aside.counts:
+            print(set_aside.summary(), file=sys.stderr)
+        problems = [problem for problem in problems if problem.id in answered]
         pairs = [(problem, text) for problem in problems for text in answered[problem.id]["texts"]]
         shape = (len(problems), options.n)
         rewards = {name: scores(reward_model(folder)(pairs), shape) for name, folder in judges.items()}
@@ -93,11 +98,15 @@ def main(_: list[str]) -> None:
     print(f"wrote {out / 'best.jsonl'} and {out / 'best_of.json'}")
 
 
-def answers(out: Path, problems: Sequence[Problem]) -> dict[str, Row]:
-    """{"id", "texts": n of them} of each prompt by its id; only what is not there yet is asked."""
+def answers(out: Path, problems: Sequence[Problem], set_aside: SetAside) -> dict[str, Row]:
+    """{"id", "texts": n of them} of each prompt by its id; only what is not there yet is asked.
+
+    Prompts that the model cannot read go to `set_aside`. Raises `UserError` where it can read none.
+    """
     from launch.talking import load_talker
     from lm.assistant import replies, request
     from lm.inference.engine import Engine
+    from lm.inference.requests import Request
     from lm.inference.sampling import Sampling
     from lm.rl.rollout import seed_of
 
@@ -110,9 +119,10 @@ def answers(out: Path, problems: Sequence[Problem]) -> dict[str, Row]:
         {"run": options.workdir, "step": talker.step, **{name: getattr(options, name) for name in names}},
     )
 
-    def answer(some: list[tuple[str, Problem]]) -> list[Row]:
-        asked = [
-            request(
+    items: list[tuple[str, Request]] = []
+    for problem in problems:
+        try:
+            asked = request(
                 talker.tokenizer,
                 problem.turns,
                 options.max_tokens,
@@ -121,17 +131,21 @@ def answers(out: Path, problems: Sequence[Problem]) -> dict[str, Row]:
                 samples=options.n,
                 style=talker.style,
             )
-            for _, problem in some
-        ]
-        for each in asked:
-            engine.check(each)
-        groups = replies(engine, talker.tokenizer, asked)
+            engine.check(asked)
+        except UserError as error:  # too long, or with parts that it has no marks for
+            set_aside.add(problem.id, str(error), problem.turns[-1].text.encode())
+            continue
+        items.append((problem.id, asked))
+    if not items:
+        raise UserError(f"the model can read none of the prompts: {set_aside.summary()}")
+
+    def answer(some: list[tuple[str, Request]]) -> list[Row]:
+        groups = replies(engine, talker.tokenizer, [asked for _, asked in some])
         return [
             {"id": id, "texts": [writable(reply.text) for reply in group]}
             for (id, _), group in zip(some, groups, strict=True)
         ]
 
-    items = [(problem.id, problem) for problem in problems]
     return do_rows(out / "answers.jsonl", items, answer, batch=BATCH, name="answering")
 
 

@@ -156,6 +156,27 @@ def test_the_best_of_n_and_how_far_a_reward_model_can_be_pleased(folder):
         assert "Traceback" not in output
 
 
+def test_a_prompt_that_is_too_long_is_set_aside(folder):
+    prompts, out = folder / "prompts.txt", folder / "best-of-some"
+    models = (f"--workdir={folder / 'assistant'}", f"--reward={folder / 'reward'}")
+    arguments = (*models, f"--prompts={prompts}", "--n=2", "--max_tokens=4", f"--out={out}")
+    long = "goat " * 2_000
+    prompts.write_text(f"{long}\n")
+    code, output = run("launch.best_of", *arguments, log=folder / "log")
+    assert code == 2, output
+    assert "the model can read none of the prompts: set aside 1 row" in output
+    assert "Traceback" not in output
+
+    prompts.write_text(f"Tell a joke.\n{long}\nAnother.\n")
+    code, output = run("launch.best_of", *arguments, log=folder / "log")
+    assert code == 0, output
+    assert "set aside 1 row" in output
+    assert [row["prompt"] for row in read_json_lines(out / "best.jsonl")] == ["Tell a joke.", "Another."]
+    (row,) = read_json_lines(out / "set_aside.jsonl")
+    assert "shorten it" in row["reason"]
+    assert row["raw"].strip() == long.strip()
+
+
 def test_accuracy_on_a_file_of_pairs_by_subset(folder):
     """Against rewards that launch.best_of tells of the same texts, a pair at a time."""
     best = read_json_lines(folder / "best-of" / "best.jsonl")  # each is the best of three by the first reward model
