@@ -9,7 +9,27 @@
 Each is experiments/rl/parity.py with one change, three seeds, all from one base; the metric, validation.loss, is 1 - accuracy on
 held-out rows. Every run has 40 rounds of 512 rollouts, each used for two updates (four in the ablation of clipping, which does
 nothing at the first), so that the surrogates differ; in `groups` the rounds are made of fewer problems the more tries each has.
-A variant may also be one algorithm, to be trained by itself: experiments/rl/algorithms.py:gspo. Not measured yet.
+A variant may also be one algorithm, to be trained by itself: experiments/rl/algorithms.py:gspo.
+
+Measured on 300 held-out rows, 27 runs of 2.5 to 3.5 minutes, two at a time on two CPU cores that had other work too: right greedy
+after all 20,480 rollouts (three seeds, their mean), after half of them, and at temperature 1. Before it is 43%, and 55%.
+
+                         40 rounds               20 rounds       at temperature 1, after 40
+    rloo                 100% 100% 100%   100%   91% 100%  91%        98%
+    cispo                100% 100% 100%   100%   100% 100% 76%        95%
+    expert_iteration     100% 100% 100%   100%   100% 91% 100%        97%
+    dapo                 91% 100% 91%      94%   91% 91% 91%          93%
+    dr_grpo              100% 100% 80%     93%   91% 80% 80%          90%
+    gspo                 92% 91% 89%       91%   91% 91% 43%          84%
+    grpo                 91% 89% 91%       90%   91% 89% 91%          87%
+    reinforce            54% 100% 91%      82%   54% 76% 91%          80%
+    ppo                  87% 54% 54%       65%   54% 54% 54%          60%
+
+Three seeds tell only the ends of this list apart. None has KL here, and DAPO is its objective alone: data.refill=0.
+What most of them differ in is whether the last rows are found that are still answered shortly (at 91% the mean length is 15, at
+100% it is 19): groups that are all right or all wrong teach nothing, and in the second half most groups are so. One seed of
+reinforce, which updates twice and knows no ratio, collapsed: sixteen zeros for steps, and "=0", whatever was asked. PPO has a
+value head to learn besides: in two seeds its answers were still short. The ablations are not measured yet.
 """
 
 from dataclasses import asdict
