@@ -1,14 +1,15 @@
 r"""Where in a response its answer stands.
 
 The last statement of an answer counts, of those that say so: \boxed{...}, <answer>...</answer>, "answer is ...",
-"answer: ..." and a line "#### 42". Without one it is the last line. An answer that comes first and is taken back later is
-therefore not the answer.
+"answer to this problem is ...", "answer: ..." and a line "#### 42". Without one it is the last line. An answer that comes first
+and is taken back later is therefore not the answer.
 """
 
 import re
 
 MARK = re.compile(
-    r"<answer>|\\boxed\s*\{|\banswer(?:\s+is|\s*:)(?:\s*:)?|^#{4}(?= *[-+$\d.])", re.IGNORECASE | re.MULTILINE
+    r"<answer>|\\boxed\s*\{|\banswer(?:\s+(?:to|of|for)\s[^.!?\n]{1,80}?)?(?:\s+is|\s*:)(?:\s*:)?|^#{4}(?= *[-+$\d.])",
+    re.IGNORECASE | re.MULTILINE,
 )
 FENCE = re.compile(r"^```\w*[ \t]*\n(.*?)(?:^```|\Z)", re.DOTALL | re.MULTILINE)
 STOP = re.compile(r"[.!](?=\s)")  # the end of a sentence; the point of 3.5 is none

@@ -46,6 +46,7 @@ class ProblemsConfig:
     held_out_sources: tuple[str, ...] = ()
     """Rows that are only measured, as the test file of a data set is; the rows of `sources` are then all practised, but for
     those that say themselves that they are held out."""
+    system: str = ""  # the system message before every problem that has none of its own
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,15 @@ def prepare_problems(config: ProblemsConfig, set_aside: Path) -> ProblemSets:
         [asked(each) for each in train + held_out],
     ]
     fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-    return ProblemSets(tuple(train), tuple(held_out), fingerprint)
+    told = [tuple(told_first(config.system, each) for each in split) for split in (train, held_out)]
+    return ProblemSets(*told, fingerprint)
+
+
+def told_first(system: str, problem: Problem) -> Problem:
+    """A problem after a system message, unless there is none, or it has its own."""
+    if not system or problem.turns[0].role == "system":
+        return problem
+    return dataclasses.replace(problem, turns=(said("system", system), *problem.turns))
 
 
 def asked(problem: Problem) -> str:

@@ -8,11 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_pipeline import countdown, parity
+from data_pipeline.conversation import said
 from data_pipeline.errors import UserError
 from data_pipeline.final_answer import final_answer
 from data_pipeline.problem import Response
 from data_pipeline.problem_rows import problem_of
-from data_pipeline.problems import ProblemsConfig, asked, prepare_problems
+from data_pipeline.problems import ProblemsConfig, asked, prepare_problems, told_first
 from data_pipeline.rewards import RewardConfig, reward
 from data_pipeline.school.world import SchoolConfig
 from data_pipeline.verifiers import Choice, CodeTests, GymAnswer, MathAnswer
@@ -71,6 +72,10 @@ def test_reasoning_gym_s_near_seeds_would_overlap_and_ours_do_not(tmp_path):
         ("12 apples\n#### 1,200", "1,200"),
         (r"Hence \boxed{\frac{1}{2}}, or half.", r"\frac{1}{2}"),
         ("The answer is 3. No: the answer is 4", "4"),
+        ("The final answer to the given problem is 10.", "10"),
+        ("The answer to the equation 0 + 4 = 4 is 4", "4"),
+        ("The answer to this problem: 7", "7"),
+        ("I have no answer to that.\nIt is 5", "It is 5"),
         ("first\n\n  last line.  \n", "last line"),
         ("", ""),
     ],
@@ -269,6 +274,15 @@ def test_mistakes_are_told_in_one_line(tmp_path, changes, says):
     with pytest.raises(UserError, match=says) as caught:
         prepare_problems(config, tmp_path / "aside")  # which checks the config first
     assert "\n" not in str(caught.value)
+
+
+def test_a_system_message_stands_before_every_problem_that_has_none(tmp_path):
+    told = prepare_problems(ProblemsConfig(("parity",), 20, 10, system="Be brief."), tmp_path / "aside.jsonl")
+    bare = prepare(tmp_path, "parity", count=20, held_out=10)
+    for with_system, without in ((told.train, bare.train), (told.held_out, bare.held_out)):
+        assert [each.turns for each in with_system] == [(said("system", "Be brief."), *each.turns) for each in without]
+    assert told_first("Be long.", told.train[0]) == told.train[0]
+    assert told.fingerprint != bare.fingerprint
 
 
 def test_the_same_question_twice_is_in_one_split_only(tmp_path):

@@ -171,7 +171,8 @@ def test_a_prompt_that_is_too_long_is_set_aside(folder):
     code, output = run("launch.best_of", *arguments, log=folder / "log")
     assert code == 0, output
     assert "set aside 1 row" in output
-    assert [row["prompt"] for row in read_json_lines(out / "best.jsonl")] == ["Tell a joke.", "Another."]
+    # Prompts are shuffled by the source's name, here a path that differs from run to run.
+    assert {row["prompt"] for row in read_json_lines(out / "best.jsonl")} == {"Tell a joke.", "Another."}
     (row,) = read_json_lines(out / "set_aside.jsonl")
     assert "shorten it" in row["reason"]
     assert row["raw"].strip() == long.strip()

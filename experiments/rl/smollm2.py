@@ -1,0 +1,55 @@
+"""SmolLM2-135M-Instruct practises sums of one and two digits: a released model, on two CPU cores (map rows 20, 21).
+
+    python -m launch.convert --from=SmolLM2-135M-Instruct.Q4_1.gguf --workdir=runs/smollm2
+    python -m launch.train --config=experiments/rl/smollm2.py --workdir=runs/sums
+    python -m launch.report --workdir=runs/sums
+
+Not measured yet.
+"""
+
+from data_pipeline.problems import ProblemsConfig
+from lm.experiment import CheckpointConfig, EvaluateConfig, Experiment, SampleConfig
+from lm.model.config import ModelConfig
+from lm.objectives.policy_gradient import PolicyGradientConfig
+from lm.optimizer import OptimizerConfig
+from lm.practice import PracticeConfig
+
+SOURCES = tuple(f"gym:chain_sum?min_terms=2&max_terms=2&min_digits={n}&max_digits={n}" for n in (1, 2))
+
+
+def get_config() -> Experiment:
+    """Rounds of 8 problems, 8 tries each of 16 tokens at most, one update a round."""
+    return Experiment(
+        steps=50,
+        batch_size=8,
+        start_from="runs/smollm2",
+        model=ModelConfig(
+            vocab_size=49152,
+            context_length=108,
+            layers=30,
+            width=576,
+            heads=9,
+            kv_heads=3,
+            mlp_width=1536,
+            rope_theta=100_000.0,
+            norm_epsilon=1e-5,
+            tied_head=True,
+        ),
+        data=PracticeConfig(
+            problems=ProblemsConfig(SOURCES, count=120, held_out=50, system="Answer with the number alone."),
+            prompts=8,
+            samples=8,
+            temperature=0.6,
+            tokens=16,
+            slots=64,
+            passes=1,
+            reference=False,
+        ),
+        objective=PolicyGradientConfig(),
+        optimizer=OptimizerConfig(
+            name="adamw", learning_rate=2e-5, warmup_steps=2, schedule="constant", weight_decay=0.0
+        ),
+        evaluate=EvaluateConfig(every=25),
+        sample=SampleConfig(every=0),
+        checkpoint=CheckpointConfig(every=25, keep_last=1),
+    )
