@@ -2,6 +2,7 @@
 
     school              the small world of `data_pipeline.school`
     dictionaries        word pairs, a dictionary of its own in each document: `data_pipeline.school.dictionaries`
+    echoes              texts that say everything twice, of people made up for each: `data_pipeline.school.echoes`
     pydoc               the Python language reference, 0.47 MB of English that ships with CPython
     docstrings          the documentation strings of the standard library and of the installed packages
     tfds:NAME[:SPLIT]   a TensorFlow Dataset stored as ArrayRecord (split "train" unless named)
@@ -34,19 +35,21 @@ from data_pipeline.python_docs import (
 )
 from data_pipeline.school.dictionaries import DICTIONARIES_VERSION
 from data_pipeline.school.dictionaries import documents as dictionary_documents
+from data_pipeline.school.echoes import ECHOES_VERSION
+from data_pipeline.school.echoes import documents as echo_documents
 from data_pipeline.school.exposition import SCHOOL_VERSION
 from data_pipeline.school.exposition import documents as school_documents
 from data_pipeline.school.world import SchoolConfig
 from data_pipeline.set_aside import SetAside
 from data_pipeline.tfds_source import read_tfds, read_tfds_rows, tfds_fingerprint
 
-SOURCES = ("school", "dictionaries", "pydoc", "docstrings")
+SOURCES = ("school", "dictionaries", "echoes", "pydoc", "docstrings")
 PREFIXES = {"tfds": "NAME", "paragraphs": "SOURCE"}  # and what stands after the colon
 PARAGRAPHS = "paragraphs:"
 
 
 def read_documents(source: str, *, school: SchoolConfig, set_aside: SetAside) -> Iterator[Document]:
-    """The documents of `source`, always in the same order. `school` matters to "school", and its seed to "dictionaries".
+    """The documents of `source`, always in the same order. `school` matters to "school", its seed to "dictionaries" and "echoes".
 
     Rows that cannot be used go to `set_aside`. Raises `UserError`: at once where the source cannot be found, while
     reading where a compressed file is damaged, and at the end where there was not one document.
@@ -56,6 +59,8 @@ def read_documents(source: str, *, school: SchoolConfig, set_aside: SetAside) ->
             documents = school_documents(school)
         case "dictionaries":
             documents = dictionary_documents(school.seed)
+        case "echoes":
+            documents = echo_documents(school.seed)
         case "pydoc":
             documents = language_reference()
         case "docstrings":
@@ -77,6 +82,8 @@ def source_fingerprint(source: str, *, school: SchoolConfig) -> str:
             identity = json.dumps([SCHOOL_VERSION, dataclasses.asdict(school)], sort_keys=True)
         case "dictionaries":
             identity = json.dumps(["dictionaries", DICTIONARIES_VERSION, school.seed])
+        case "echoes":
+            identity = json.dumps(["echoes", ECHOES_VERSION, school.seed])
         case "pydoc":
             identity = language_reference_fingerprint()
         case "docstrings":

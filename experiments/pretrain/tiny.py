@@ -48,10 +48,13 @@ def pydoc_optimizer() -> OptimizerConfig:
 
 
 def get_config(variant: str = "school") -> Experiment:
-    """The experiment on the school (`small`: by a smaller model, in bytes) or on pydoc, the Python language reference."""
-    if variant not in ("school", "small", "bytes", "pydoc"):
+    """The experiment on the school (`small`: by a smaller model, in bytes) or on pydoc, the Python language reference.
+
+    `copying` reads the school as often, and three times as much of `echoes`, texts from which copying is learnt.
+    """
+    if variant not in ("school", "small", "bytes", "copying", "pydoc"):
         raise UserError(
-            f"experiments/pretrain/tiny.py has no variant {variant!r}: choose school, small, bytes or pydoc"
+            f"experiments/pretrain/tiny.py has no variant {variant!r}: choose school, small, bytes, copying or pydoc"
         )
     school = variant != "pydoc"
     config = Experiment(
@@ -71,4 +74,7 @@ def get_config(variant: str = "school") -> Experiment:
     if variant == "bytes":
         config.model.vocab_size = SCHOOL_CHARACTERS
         config.model.context_length, config.steps = 512, 600  # four times the tokens in as many epochs
+    if variant == "copying":
+        config.data = DocumentsConfig(sources=("school", "echoes"), weights=(1, 3))
+        config.steps *= 4
     return config

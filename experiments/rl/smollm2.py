@@ -39,7 +39,6 @@ def get_config() -> Experiment:
             problems=ProblemsConfig(SOURCES, count=120, held_out=50, system="Answer with the number alone."),
             prompts=8,
             samples=8,
-            temperature=0.6,
             tokens=16,
             slots=64,
             passes=1,

@@ -52,7 +52,7 @@ def test_every_kind_of_source_is_found() -> None:
         ("tfds", "did you mean tfds:NAME?"),
         ("corpsu", r"did you mean corpus\?"),
         ("boks", r"did you mean books.jsonl\?"),
-        ("xyzzy", "choose school, dictionaries, pydoc, docstrings, tfds:NAME, a file or a glob"),
+        ("xyzzy", "choose school, dictionaries, echoes, pydoc, docstrings, tfds:NAME, a file or a glob"),
         ("", 'no file ""; choose school'),
         ("gs://bucket/books.jsonl", "is an address; copy"),
         ("boks.jsonl", r"did you mean books.jsonl\?"),
