@@ -4,7 +4,23 @@
     python -m launch.train --config=experiments/rl/smollm2.py --workdir=runs/sums
     python -m launch.report --workdir=runs/sums
 
-Not measured yet.
+The release in four bits (Q4_1, 98 MB), converted. Problems are reasoning-gym's chain_sum with two terms, of one digit or of two,
+after a system message; the reward is the task's own score of what the answer states. Measured on 100 held-out problems, half of
+each, greedy (one seed; 50 steps of 64 rollouts in 33 minutes on two CPU cores, 37 s each, 5 s of that sampling):
+
+                                       before    step 25    step 50
+    right                              16%       42%        52%
+    one digit                          32%                  62%
+    two digits                         0%                   42%
+    the last number is right           20%                  52%
+    ends by itself within 16 tokens    81%       100%       100%
+    tokens of an answer                12        9          9
+
+(Before, the last numbers were read from answers of up to 48 tokens.) So it is not the form alone, "The final answer is 104.", all
+the same whatever is asked: at temperature 1 the release rambles (reward 0.01 in the first step), with the right answer somewhere
+in what it could say, and practice finds it within ten steps. None of 21 sums below zero is right, before or after: it answers 4
+for 5 - 9, is never rewarded, and so learns nothing there. Entropy falls from 1.7 to 0.2 nats a token within 12 steps, after which
+four fifths of the groups are all right or all wrong.
 """
 
 from data_pipeline.problems import ProblemsConfig
