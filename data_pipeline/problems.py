@@ -94,13 +94,13 @@ def prepare_problems(config: ProblemsConfig, set_aside: Path) -> ProblemSets:
             raise UserError(f"{source} has no problem to measure with: {aside.summary()}")
         held_out += measured[: config.held_out]
     for source in config.sources:
-        practised, secret = _split(source, config, aside)
-        if not practised or not (secret or config.held_out_sources):
+        found, hidden = _split(source, config, aside)
+        if not found or not (hidden or config.held_out_sources):
             raise UserError(
-                f"{source} has {len(practised)} problems to practise and {len(secret)} held out: both need some"
+                f"{source} has {len(found)} problems to practise and {len(hidden)} held out: both need some"
             )
-        train += practised[: config.count]
-        held_out += secret[: config.held_out]
+        train += found[: config.count]
+        held_out += hidden[: config.held_out]
     if aside.counts:
         print(aside.summary(), flush=True)
     if both := {asked(each) for each in train} & {asked(each) for each in held_out}:
@@ -112,8 +112,8 @@ def prepare_problems(config: ProblemsConfig, set_aside: Path) -> ProblemSets:
         [asked(each) for each in train + held_out],
     ]
     fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-    told = [tuple(told_first(config.system, each) for each in split) for split in (train, held_out)]
-    return ProblemSets(*told, fingerprint)
+    practised, secret = (tuple(told_first(config.system, each) for each in split) for split in (train, held_out))
+    return ProblemSets(practised, secret, fingerprint)
 
 
 def told_first(system: str, problem: Problem) -> Problem:
