@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from data_pipeline.conversation import Conversation, Text, Turn, said
 from data_pipeline.school.dictionaries import TRANSLATIONS
+from data_pipeline.school.echoes import word
 from data_pipeline.school.questions import Question, example
 from data_pipeline.school.world import SchoolConfig
 
@@ -156,15 +157,19 @@ def conversations(config: SchoolConfig) -> Iterator[Conversation]:
     return iter(result)
 
 
-def system_conversations(config: SchoolConfig) -> Iterator[Conversation]:
-    """A system message names somebody else each time, and the answer says what it says."""
-    rng = random.Random(f"school/{config.seed}/identity_system")
+def system_conversations(config: SchoolConfig, *, invented: bool = False) -> Iterator[Conversation]:
+    """A system message names somebody else each time, and the answer says what it says.
+
+    The names of training are from a short list, which can be learnt by heart, or `invented` anew for each conversation.
+    """
+    topic = "identity_invented" if invented else "identity_system"
+    rng = random.Random(f"school/{config.seed}/{topic}")
     train, held_out = _invented_names(config)
     seen = set()
     for secret, names, count in ((False, train, SYSTEM_CONVERSATIONS), (True, held_out, SYSTEM_CONVERSATIONS // 10)):
         split = "held_out/" if secret else ""
         while count:
-            name, maker = rng.sample(names, 2)
+            name, maker = _new_names(rng) if invented and not secret else rng.sample(names, 2)
             aspect = rng.choice([aspect for aspect in ASPECTS if aspect.by_system_message])
             asks = aspect.asks[-HELD_OUT_WORDINGS:] if secret else aspect.asks[:-HELD_OUT_WORDINGS]
             turns = (_system_message(name, maker, rng), said("user", rng.choice(asks)))
@@ -173,7 +178,7 @@ def system_conversations(config: SchoolConfig) -> Iterator[Conversation]:
             seen.add(turns)
             count -= 1
             words = rng.choice(aspect.replies).format(name=name, maker=maker)
-            yield example(f"school:{split}identity_system/{count}", turns, (Text(words),), held_out=secret)
+            yield example(f"school:{split}{topic}/{count}", turns, (Text(words),), held_out=secret)
 
 
 def questions() -> list[Question]:
@@ -219,6 +224,11 @@ def _system_message(name: str, maker: str, rng: random.Random) -> Turn:
 
 def _joined(opening: str, ask: str) -> str:
     return opening + (ask[0].lower() + ask[1:] if opening.endswith(": ") and not ask.startswith("I ") else ask)
+
+
+def _new_names(rng: random.Random) -> tuple[str, str]:
+    one, two = (word(rng).capitalize() for _ in range(2))
+    return (one, two) if one != two and not {one.lower(), two.lower()} & set(TRANSLATIONS) else _new_names(rng)
 
 
 def _invented_names(config: SchoolConfig) -> tuple[list[str], list[str]]:

@@ -2,7 +2,7 @@
 
     facts, follow_ups                            told facts, in many phrasings and turns             fact_questions.py
     problems:answer_first|steps_first|python     word problems, labelled three ways                  problems.py
-    identity, identity:system                    who the model is, by example or by system message   identity.py
+    identity, identity:system, identity:invented who the model is, by example or by system message   identity.py
     refuse                                       harmful requests and harmless ones beside them      harmful.py
     search                                       rare facts looked up, others from memory            lookups.py
     summaries:given|recalled                     a text in one sentence, seen or remembered          summaries.py
@@ -58,6 +58,7 @@ TOPICS = (
     *(f"problems:{labelling}" for labelling in problems.LABELLINGS),
     "identity",
     "identity:system",
+    "identity:invented",
     "refuse",
     "search",
     *(f"summaries:{memory}" for memory in summaries.MEMORIES),
@@ -88,6 +89,8 @@ def conversations(config: SchoolConfig, topic: str, search: Search | None = None
             return identity.conversations(config)
         case ["identity", "system"]:
             return identity.system_conversations(config)
+        case ["identity", "invented"]:
+            return identity.system_conversations(config, invented=True)
         case ["refuse"]:
             return harmful.conversations(config, world)
         case ["search"]:
@@ -121,7 +124,7 @@ def questions(config: SchoolConfig, topic: str) -> list[Question]:
             return problems.questions(config, labelling)
         case ["identity"]:
             return identity.questions()
-        case ["identity", "system"]:
+        case ["identity", "system" | "invented"]:
             return identity.system_questions(config)
         case ["refuse"]:
             return harmful.questions(config, world)

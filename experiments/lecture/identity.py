@@ -23,8 +23,14 @@ is Tomi. I am a language model.", but the name is made up: a model of this size 
 from experiments.lecture.recipe import check_variant, finetuning
 from lm.experiment import Experiment
 
-VARIANTS = ("without", "data", "system")
-TOPICS = {"without": (), "data": ("identity",), "system": ("identity:system",)}
+VARIANTS = ("without", "data", "system", "invented", "copying")
+TOPICS = {
+    "without": (),
+    "data": ("identity",),
+    "system": ("identity:system",),
+    "invented": ("identity:invented",),
+    "copying": ("identity:invented",),
+}
 KINDS = {
     "its name": "name",
     "who made it": "maker",
@@ -38,6 +44,9 @@ MEASURES = {
 
 
 def get_config(variant: str = "data") -> Experiment:
-    """The finetuning with, or without, conversations about the model."""
+    """The finetuning with, or without, conversations about the model; "copying" is "invented" from a base that copies."""
     check_variant(variant, VARIANTS)
-    return finetuning(("facts", *TOPICS[variant]), ("identity", "identity:system"), steps=300)
+    config = finetuning(("facts", *TOPICS[variant]), ("identity", "identity:system"), steps=300)
+    if variant == "copying":
+        config.start_from = "experiments/pretrain/tiny.py:copying"
+    return config

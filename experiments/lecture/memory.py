@@ -20,7 +20,7 @@ which a model of a million parameters has not learnt from this text; its weights
 from experiments.lecture.recipe import check_variant, finetuning
 from lm.experiment import Experiment
 
-VARIANTS = ("memory",)
+VARIANTS = ("memory", "copying")
 TOPICS = ("facts", "search", "summaries:given", "summaries:recalled")
 MEASURES = {
     "facts": {
@@ -34,6 +34,9 @@ MEASURES = {
 
 
 def get_config(variant: str = "memory") -> Experiment:
-    """The finetuning on both."""
+    """The finetuning on both; "copying" from a base model that has read texts from which copying is learnt."""
     check_variant(variant, VARIANTS)
-    return finetuning(TOPICS, TOPICS, steps=600)
+    config = finetuning(TOPICS, TOPICS, steps=600)
+    if variant == "copying":
+        config.start_from = "experiments/pretrain/tiny.py:copying"
+    return config
