@@ -91,7 +91,13 @@ def test_questions_of_a_topic_are_answered_right_by_its_own_examples(topic):
     asked = worked_examples.questions(CONFIG, topic)
     assert len({question.id for question in asked}) == len(asked) > 10
     shared = [(question, replies[repr(question.turns)]) for question in asked if repr(question.turns) in replies]
-    assert len(shared) > 10 or topic in ("follow_ups", "refuse", "identity:system", "search")
+    assert len(shared) > 10 or topic in (
+        "follow_ups",
+        "refuse",
+        "identity:system",
+        "identity:invented",
+        "search",
+    )
     for question, reply in shared:
         if topic == "summaries:recalled":
             assert share_right(question, reply) == 1
@@ -452,10 +458,27 @@ def test_identity_says_trivium_or_what_the_system_message_says():
         assert system.role == "system"
         assert [word for word in re.findall(r"\b[A-Z][a-z]{3}\b", system.text) if word in assistant.text] != []
         assert "Trivium" not in everything(each)
-    assert any("Trivium" in question.turns[0].text for question in worked_examples.questions(CONFIG, "identity:system"))
+    asked = worked_examples.questions(CONFIG, "identity:system")
+    assert asked == worked_examples.questions(CONFIG, "identity:invented")
+    assert any("Trivium" in question.turns[0].text for question in asked)
     for question in worked_examples.questions(CONFIG, "identity"):
         assert not is_right(question, "I am ChatGPT, a language model trained by OpenAI.")
         assert is_right(question, "No, I am Trivium, and the Trivium project made me.")
+
+
+def test_invented_names_cannot_be_learnt_by_heart():
+    def names(topic: str, *, held_out: bool) -> set[str]:
+        told = [each.turns[0].text for each in emitted(topic) if each.held_out == held_out]
+        return {name for text in told for name in re.findall(r"\b(?!You\b|Your\b)[A-Z][a-z]+\b", text)}
+
+    for each in emitted("identity:invented"):
+        system, _, assistant = each.turns
+        assert set(re.findall(r"[A-Z][a-z]+", assistant.text)) & set(re.findall(r"[A-Z][a-z]+", system.text))
+    listed, invented = (names(topic, held_out=False) for topic in ("identity:system", "identity:invented"))
+    assert len(listed) < 30
+    assert len(invented) > 700  # of 800
+    assert not invented & names("identity:invented", held_out=True)
+    assert names("identity:invented", held_out=True) == names("identity:system", held_out=True)
 
 
 def test_what_is_refused_and_what_is_not():
@@ -496,7 +519,7 @@ def digest_of(config: SchoolConfig) -> str:
 
 def test_the_version_is_raised_when_the_conversations_change():
     # If this fails, what is made has changed: raise WORKED_EXAMPLES_VERSION and put the new digest here.
-    assert (worked_examples.WORKED_EXAMPLES_VERSION, digest_of(SMALL)) == (2, "a147c44e18e9ec1b")
+    assert (worked_examples.WORKED_EXAMPLES_VERSION, digest_of(SMALL)) == (2, "3dbd8cabdf80b2ae")
 
 
 def test_another_process_with_other_hashes_makes_the_same():
