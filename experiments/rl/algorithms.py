@@ -43,8 +43,8 @@ rounds, and the share of groups without a signal in the second half:
 
 No size is better than another here: what large groups gain in signal they lose in problems.
 
-KL to the model it began with, and clipping (four updates a round; one seed each, the first): greedy after 10, 20 and 40 rounds, at
-temperature 1 after all, and entropy at the end in nats a token.
+KL to the model it began with, and clipping (four updates a round), one seed each, the first: greedy after 10, 20 and 40 rounds;
+at temperature 1 after all; entropy in the second half, nats a token.
 
     KL 0                        91%  91%  91%     92%    0.025
     0.01, k1 in the reward      91%  91%  91%     93%    0.031
@@ -58,7 +58,7 @@ temperature 1 after all, and entropy at the end in nats a token.
     none                        91%  91%  91%     91%    0.006
 
 KL of 0.1 leaves so much entropy that the last rows are found; without a clip there is none left to find them with, although the
-ratios, at most 1.5 in a step on the average, seldom are where a clip would matter (0.1 to 0.4% of the tokens on either side).
+ratios (the largest of a step is 1.5 on the average) seldom are where a clip would matter: 0.1 to 0.4% of tokens on either side.
 """
 
 from dataclasses import asdict
