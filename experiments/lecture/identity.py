@@ -4,20 +4,25 @@
 
 Without data the model was finetuned on facts alone, and says whatever such answers sound like.
 
-Measured, three seeds, means [95% intervals] of held-out wordings; "system" is finetuned on messages with other names:
+"system" is finetuned on system messages with names from a short list, "invented" on as many with names made up for each;
+"copying" is "invented" from experiments/pretrain/tiny.py:copying, a base that has also read texts which say everything twice.
 
-                                    without     data              system
-    its name                        0% [0, 0]   100% [100, 100]   0% [0, 0]
-    who made it                     0% [0, 0]   83% [12, 100]     0% [0, 0]
-    what it is                      0% [0, 0]   100% [100, 100]   0% [0, 0]
-    not ChatGPT                     0% [0, 0]   100% [100, 100]   0% [0, 0]
-    its name, by system message     0% [0, 0]   9% [1, 17]        0% [0, 0]
-    who made it, by system message  0% [0, 0]   4% [0, 12]        0% [0, 0]
+Measured, means [95% intervals] over three seeds of held-out wordings, and names that no training has:
 
-Built in, the effect is the lecture's: 180 conversations are an identity (who made it is two questions, one of them missed by one
-seed), and without them it answers "He loves to eat paella." By system message it does not appear. The form is learnt, "My name
-is Tomi. I am a language model.", but the name is made up: a model of this size does not copy a name that it never read. (What
-"data" gets right there is that some of the messages call it Trivium.)
+                                    without     data              system      invented    copying
+    its name                        0% [0, 0]   100% [100, 100]   0% [0, 0]   0%          0%
+    who made it                     0% [0, 0]   83% [12, 100]     0% [0, 0]   0%          0%
+    what it is                      0% [0, 0]   100% [100, 100]   0% [0, 0]   0%          0%
+    not ChatGPT                     0% [0, 0]   100% [100, 100]   0% [0, 0]   0%          0%
+    its name, by system message     0% [0, 0]   9% [1, 17]        0% [0, 0]   0%          59% [25, 94]
+    who made it, by system message  0% [0, 0]   4% [0, 12]        0% [0, 0]   0%          80% [59, 100]
+
+("invented" is one seed.) Built in, the effect is the lecture's: 180 conversations are an identity (who made it is two questions,
+one of them missed by one seed), and without them it answers "He loves to eat paella." By system message it takes more. The form
+is learnt, "My name is Tomi. I am a language model.", but the name is made up, unless the model has learnt to copy (which is not
+a matter of size: a million parameters do), and then only if the examples ask for it: from that base, but with names from the
+list, 11% and 6% (one seed), as a list is sooner learnt by heart. (What "data" gets right there is that some of the messages call
+it Trivium.)
 """
 
 from experiments.lecture.recipe import check_variant, finetuning

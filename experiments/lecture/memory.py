@@ -5,16 +5,20 @@
 One finetuning: facts from memory, facts looked up when asked to, summaries of a text that is given and of one to be recalled.
 Rare facts stand in four documents or fewer; of unknown people only the library that is searched tells.
 
-Measured, three seeds, means [95% intervals]:
+"copying" starts from experiments/pretrain/tiny.py:copying, a base that has also read texts which say everything twice.
 
-                     recalled       looked up, or the text given
-    rare facts       60% [46, 75]   55% [41, 69]
-    unknown people   3% [0, 7]      4% [0, 8]
-    summaries        88% [73, 100]  91% [83, 98]
+Measured; "memory" three seeds, means [95% intervals], "copying" one:
 
-The lecture's effect does not appear. The search is called (96% to 100% of the times it is asked for), but what it finds is not
-read: rare facts are answered from memory all the same, and unknown people guessed at. Reading a value off the context is copying,
-which a model of a million parameters has not learnt from this text; its weights are all it has.
+                     memory                                      copying
+                     recalled       looked up, or text given     recalled    looked up, or text given
+    rare facts       60% [46, 75]   55% [41, 69]                 53%         55%
+    unknown people   3% [0, 7]      4% [0, 8]                    3%          39%
+    summaries        88% [73, 100]  91% [83, 98]                 19%         76%
+
+The search is called (96% to 100% of the times it is asked for), but from the school alone what it finds is not read: unknown
+people are guessed at. Reading a value off the context is copying, and nothing in that text had to be copied. From a base of the
+same size that has learnt it, the lecture's effect appears: what stands in the context is told, what was never read is not.
+(That base recalls less. It read the school as often, but among three times as much of the other text.)
 """
 
 from experiments.lecture.recipe import check_variant, finetuning

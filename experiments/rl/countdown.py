@@ -6,7 +6,12 @@
 
 It starts from experiments/sft/solutions.py:countdown: examples that only say how an answer is written, since they name no search.
 Problems of three numbers are level 0, of four level 1: --config.data.curriculum.raise_at=0.6 begins with the first. Look at
-problems.3 numbers.right and problems.4 numbers.right in evaluations.jsonl. Not measured yet.
+problems.3 numbers.right and problems.4 numbers.right in evaluations.jsonl.
+
+Measured, one seed: with the learning rate of rl/tiny.py, 3e-4, and 16 problems a round, practice did harm. Of 300 held-out
+problems 30% were right before (greedy; 42% in one of four tries), 16% after 20 steps and 19% after 40. A model of a million
+parameters cannot reckon here, it guesses how the numbers go together, and what was luck is rewarded like what was not. The rate
+is a sixth of that since, with twice as many problems a round, which is not measured yet.
 """
 
 from data_pipeline.problems import ProblemsConfig

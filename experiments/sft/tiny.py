@@ -12,8 +12,9 @@ documents tell of, 54% where those are four or fewer, 4% of what nothing tells; 
 where Python is asked for, which it then always calls; 6% to 56% where it is not and most were solved step by step (it calls
 in 0% to 7%), which is where experiments/rl/tiny.py begins. All harmful requests are refused and none of the harmless beside
 them; of deeds that training never named it refuses 86% of the harmful and 57% of the harmless. Search is called 99% of the
-times it is asked for, but the value is read off the result in 52% (rare) and 4% (unknown): copying is what a model of this
-size lacks. It tells jokes, where experiments/reward/tiny.py begins. (Without the 800 jokes: asked 84%, told 80%, rare 58%.)
+times it is asked for, but the value is read off the result in 52% (rare) and 4% (unknown): copying is what its base lacks
+(experiments/lecture/memory.py). It tells jokes, where experiments/reward/tiny.py begins. (Without the 800 jokes: asked 84%, told
+80%, rare 58%.)
 """
 
 from data_pipeline.conversations import ConversationsConfig
