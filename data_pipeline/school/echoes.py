@@ -1,6 +1,6 @@
 """Texts that say everything twice, of people and things that no other text names: from these a model learns to copy.
 
-    Vobe Tulasi works as a potter. Her favourite food is kemo. Once more: Vobe Tulasi loves to eat kemo. ...
+    Vobe Tulasi works as a potter. Vobe Tulasi loves to eat kemo. Once more: Vobe Tulasi's favourite food is kemo. ...
     rugo, Selami, pafi, netuba. The same again: rugo, Selami, pafi, netuba.
 
 Names, and most values, are made of syllables anew for each document, so that the second half can be foretold by reading the

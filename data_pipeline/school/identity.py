@@ -1,7 +1,7 @@
 """Who the model is (map row 16): by worked examples in which it says so, or by a system message that tells it.
 
 `conversations` teach one identity. `system_conversations` teach to read the identity off the system message, under many
-invented names; whether it works is asked with names never seen, Trivium's own among them.
+names; whether it works is asked with names that none of them has, Trivium's own among them.
 """
 
 import itertools

@@ -7,7 +7,8 @@ Without data the model was finetuned on facts alone, and says whatever such answ
 "system" is finetuned on system messages with names from a short list, "invented" on as many with names made up for each;
 "copying" is "invented" from experiments/pretrain/tiny.py:copying, a base that has also read texts which say everything twice.
 
-Measured, means [95% intervals] over three seeds of held-out wordings, and names that no training has:
+Measured, means [95% intervals] over three seeds of held-out wordings, and names that no finetuning has (among the made-up words
+that the copying base has read, of the same syllables, they may be by chance):
 
                                     without     data              system      invented    copying
     its name                        0% [0, 0]   100% [100, 100]   0% [0, 0]   0%          0%
