@@ -47,7 +47,7 @@ def refused(tmp_path: Path, *arguments: str, module: str = "launch.train", cwd: 
         ((TINY, "--profile=299:301"), "must be steps between 1 and 300"),
         ((TINY, "--work_dir=x"), "did you mean --workdir?"),
         ((TINY, "train"), "unexpected argument 'train'"),
-        ((TINY + ":shool",), "has no variant 'shool': choose school, small, bytes or pydoc"),
+        ((TINY + ":shool",), "has no variant 'shool': choose school, small, bytes, copying or pydoc"),
         (("--config=experiments/pretrain/tinny.py",), "did you mean experiments/pretrain/tiny.py?"),
         (("--config=experiments/pretrain",), "no experiment file experiments/pretrain"),
         (("--config=README.md",), "is not a Python file"),
