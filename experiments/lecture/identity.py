@@ -22,8 +22,8 @@ that the copying base has read, of the same syllables, they may be by chance):
 one of them missed by one seed), and without them it answers "He loves to eat paella." By system message it takes more. The form
 is learnt, "My name is Tomi. I am a language model.", but the name is made up, unless the model has learnt to copy (which is not
 a matter of size: a million parameters do), and then only if the examples ask for it: from that base, but with names from the
-list, 11% and 6% (one seed), as a list is sooner learnt by heart. (What "data" gets right there is that some of the messages call
-it Trivium.)
+list (:system, with --config.start_from=experiments/pretrain/tiny.py:copying), 11% and 6% (one seed): it is learnt by heart.
+(What "data" gets right there is that some of the messages call it Trivium.)
 """
 
 from experiments.lecture.recipe import check_variant, finetuning
