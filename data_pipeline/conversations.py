@@ -44,10 +44,10 @@ class ConversationsConfig:
     """What is read in finetuning."""
 
     sources: tuple[str, ...] = ("school",)
-    """school (its mixture of topics), school:TOPIC, gym:TASK (of reasoning-gym), countdown, parity:PERCENT, tfds:NAME, or files:
-    a path or a glob of JSONL or JSON, also .gz and .zst. Rows may be OpenAI's messages, ShareGPT, Alpaca, OpenAssistant's trees,
-    or a prompt and a response; best:FILE reads rankings, and learns the best response of each. documents:SOURCE reads what
-    pretraining reads, all of it trained, so that what it told is not forgotten meanwhile.
+    """school (its mixture of topics), school:TOPIC, gym:TASK[?SETTINGS] (of reasoning-gym), countdown, parity:PERCENT, tfds:NAME,
+    or files: a path or a glob of JSONL or JSON, also .gz and .zst. Rows may be OpenAI's messages, ShareGPT, Alpaca,
+    OpenAssistant's trees, or a prompt and a response; best:FILE reads rankings, and learns the best response of each.
+    documents:SOURCE reads what pretraining reads, all of it trained, so that what it told is not forgotten meanwhile.
     """
     weights: tuple[float, ...] = ()
     """How often each source is drawn from, row by row; empty: every conversation as often as `repeats` says in an epoch."""

@@ -13,81 +13,97 @@ spread far apart, and held-out items are drawn first: a question is in one split
 import ast
 import operator
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from decimal import Decimal, localcontext
 from typing import Any
 
+from data_pipeline import gym_settings
 from data_pipeline.conversation import Conversation, Text, Turn, said
 from data_pipeline.errors import UserError
+from data_pipeline.gym_settings import Settings
 
 Item = dict[str, Any]
-GYM_VERSION = 1  # raised whenever the same task and seed would give other conversations
-HELD_OUT = 200  # items of each task that no training has
+Solved = tuple[Item, str | None]  # and its solution, where the steps to it are written
+GYM_VERSION = 2  # raised whenever the same task and seed would give other conversations
+HELD_OUT = 500  # items of each task, at most, that neither examples nor practice are made of
 HELD_OUT_SEED = 2**31
 SEED_STRIDE = 1_000_003  # more items than anybody asks for
 MOST_TRIES = 20  # items drawn for each one wanted, before the task counts as exhausted
 
 
-def conversations(task: str, count: int, seed: int) -> Iterator[Conversation]:
-    """`count` different training items of `task`, then `HELD_OUT` held-out ones, which do not depend on the seed.
+def conversations(name: str, count: int, seed: int) -> Iterator[Conversation]:
+    """`count` different training items of "TASK" or "TASK?SETTINGS", then the held-out ones, whatever the seed.
 
-    Items whose steps do not reach the task's own answer are left out. Raises `UserError` for a task that has no steps here,
-    for a count or seed that makes no sense, where reasoning-gym is not installed, and where a task has too few items.
+    With levels, both are evenly of all. Items whose steps do not reach the task's own answer are left out. Raises `UserError`
+    for a task that has no steps here, settings that it does not have, a count or seed that makes no sense, where reasoning-gym
+    is not installed, and where a task has too few items.
     """
+    task = name.partition("?")[0]
     if task not in STEPS:
         raise UserError(f"no steps are written for reasoning-gym's task {task!r}: choose {', '.join(STEPS)}")
     if count < 0 or not 0 <= seed < 2000:
         raise UserError(f"gym: count={count} must be 0 or more, and seed={seed} from 0 to 1999")
     if not count:
         return
-    held_out = _solved(task, HELD_OUT, HELD_OUT_SEED, {})
-    train = _solved(task, count, seed * SEED_STRIDE, held_out)
-    for secret, solved in ((False, train), (True, held_out)):
-        for number, (question, steps) in enumerate(solved.items()):
-            turns = (said("user", question), Turn("assistant", (Text(steps),)))
-            yield Conversation(f"gym:{'held_out/' if secret else ''}{task}/{number}", turns, held_out=secret)
+    levels, taken = gym_settings.parse(name)[1], set[str]()
+    held_out: list[Solved] = []
+    for settings, part in zip(levels, shares(HELD_OUT, len(levels)), strict=True):
+        held_out += held_out_items(task, part, taken, settings)
+    train: list[Solved] = []
+    for settings, part in zip(levels, shares(count, len(levels)), strict=True):
+        found = items(task, part, seed * SEED_STRIDE, taken, settings, solved=True)
+        if len(found) < part:
+            raise UserError(
+                f"reasoning-gym's task {name} has only {len(found)} of {part} different items: ask for fewer"
+            )
+        train += found
+    for split, some in (("", train), ("held_out/", held_out)):
+        for number, (item, steps) in enumerate(some):
+            if steps is not None:
+                turns = (said("user", item["question"]), Turn("assistant", (Text(steps),)))
+                yield Conversation(f"gym:{split}{name}/{number}", turns, held_out=bool(split))
 
 
-def _solved(task: str, count: int, seed: int, taken: dict[str, str]) -> dict[str, str]:
-    """So many questions with their solutions, none of them among `taken`."""
-    try:
-        import reasoning_gym
-    except ImportError:
-        raise UserError("reasoning-gym's tasks need the package reasoning-gym: pip install reasoning-gym") from None
-    items = reasoning_gym.create_dataset(task, seed=seed, size=MOST_TRIES * count, **SETTINGS.get(task, {}))
-    solved: dict[str, str] = {}
-    with localcontext():  # decimal_arithmetic sets the precision of everything after it
-        for number in range(MOST_TRIES * count):
-            try:
-                item = items[number]
-            except ArithmeticError:  # it may draw a division by zero
-                continue
-            steps = STEPS[task](item)
-            if steps is not None and item["question"] not in taken:
-                solved[item["question"]] = steps
-            if len(solved) == count:
-                return solved
-    raise UserError(f"reasoning-gym's task {task} has only {len(solved)} of {count} different items: ask for fewer")
+def shares(count: int, parts: int) -> list[int]:
+    """`count` in so many parts, none larger than another by more than one."""
+    return [count // parts + (part < count % parts) for part in range(parts)]
 
 
-def items(task: str, count: int, seed: int, taken: set[str], settings: Sequence[tuple[str, Any]]) -> list[Item]:
-    """So many items of any task (or fewer), with different questions, none of them in `taken`, which they join."""
+def held_out_items(task: str, count: int, taken: set[str], settings: Settings) -> list[Solved]:
+    """The first `count` items that no training has, or half of all there are where that is fewer; they join `taken`.
+
+    A smaller count gives the beginning of what a larger one gives.
+    """
+    found = items(task, 2 * count, HELD_OUT_SEED, set(taken), settings)
+    kept = found[: len(found) // 2]
+    taken |= {item["question"] for item, _ in kept}
+    return kept
+
+
+def items(
+    task: str, count: int, seed: int, taken: set[str], settings: Settings, *, solved: bool = False
+) -> list[Solved]:
+    """So many items of any task (or fewer), with different questions, none of them in `taken`, which they join.
+
+    With `solved`, only such as have steps.
+    """
     import reasoning_gym
 
     data = reasoning_gym.create_dataset(task, seed=seed, size=MOST_TRIES * count or 1, **dict(settings))
-    found: dict[str, Item] = {}
-    for number in range(MOST_TRIES * count):
-        with localcontext():  # decimal_arithmetic sets the precision of everything after it
+    found: list[Solved] = []
+    with localcontext():  # decimal_arithmetic sets the precision of everything after it
+        for number in range(MOST_TRIES * count):
             try:
                 item = data[number]
             except ArithmeticError:  # it may draw a division by zero
                 continue
-        if item["question"] not in taken:
-            taken.add(item["question"])
-            found[item["question"]] = item
-        if len(found) == count:
-            break
-    return list(found.values())
+            steps = STEPS[task](item) if task in STEPS else None
+            if item["question"] not in taken and not (solved and steps is None):
+                taken.add(item["question"])
+                found.append((item, steps))
+            if len(found) == count:
+                break
+    return found
 
 
 def _letter_counting(item: Item) -> str | None:
@@ -165,7 +181,3 @@ STEPS: dict[str, Callable[[Item], str | None]] = {
     "chain_sum": _chain_sum,
     "gsm_symbolic": _gsm_symbolic,
 }
-SETTINGS: dict[str, dict[str, Any]] = {
-    "decimal_arithmetic": {"min_num_decimal_places": 1, "max_num_decimal_places": 2, "max_terms": 4},
-}
-"""Where the task's own are too long for a short context."""

@@ -11,9 +11,12 @@ import difflib
 from typing import Any
 
 from data_pipeline.errors import UserError
-from data_pipeline.gym import SETTINGS
 
 Settings = tuple[tuple[str, Any], ...]
+SETTINGS: dict[str, dict[str, Any]] = {
+    "decimal_arithmetic": {"min_num_decimal_places": 1, "max_num_decimal_places": 2, "max_terms": 4},
+}
+"""Where the task's own are too long for a short context."""
 
 
 def parse(name: str) -> tuple[str, list[Settings]]:

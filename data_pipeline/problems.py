@@ -182,23 +182,22 @@ def _jokes(config: SchoolConfig, held_out: bool) -> list[Problem]:
 
 
 def _of_gym(name: str, config: ProblemsConfig) -> tuple[list[Problem], list[Problem]]:
-    """Evenly over the levels; held-out items are drawn first. A level that has no more gives fewer."""
+    """Evenly over the levels; held-out items, which no worked example is made of either, first. A level may have fewer."""
     task, levels = gym_settings.parse(name)
     taken: set[str] = set()
-    both: list[list[Problem]] = []
-    for split, count, seed in (
-        ("held_out/", config.held_out, gym.HELD_OUT_SEED),
-        ("", config.count, config.seed * gym.SEED_STRIDE),
-    ):
-        found: list[Problem] = []
-        for level, settings in enumerate(levels):
-            part = count // len(levels) + (level < count % len(levels))
-            for item in gym.items(task, part, seed, taken, settings):
-                found.append(_gym_problem(f"gym:{split}{name}/{len(found)}", task, item, settings, level))
-        if len(levels) > 1:  # or the easy ones would come first
-            random.Random(f"{name}/{split}").shuffle(found)
-        both.append(found)
-    return both[1], both[0]
+    held_out: list[Problem] = []
+    for level, part in enumerate(gym.shares(min(config.held_out, gym.HELD_OUT), len(levels))):
+        for item, _ in gym.held_out_items(task, part, taken, levels[level]):
+            id = f"gym:held_out/{name}/{len(held_out)}"
+            held_out.append(_gym_problem(id, task, item, levels[level], level))
+    train: list[Problem] = []
+    for level, part in enumerate(gym.shares(config.count, len(levels))):
+        for item, _ in gym.items(task, part, config.seed * gym.SEED_STRIDE, taken, levels[level]):
+            train.append(_gym_problem(f"gym:{name}/{len(train)}", task, item, levels[level], level))
+    if len(levels) > 1:  # or the easy ones would come first
+        random.Random(f"{name}/held_out/").shuffle(held_out)
+        random.Random(f"{name}/").shuffle(train)
+    return train, held_out
 
 
 def _gym_problem(id: str, task: str, item: gym.Item, settings: gym_settings.Settings, level: int) -> Problem:

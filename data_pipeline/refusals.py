@@ -1,7 +1,7 @@
 """Conversations in which the assistant says that it does not know."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from data_pipeline.questions import Question
 from data_pipeline.resumable import Row
@@ -32,9 +32,36 @@ REFUSALS = (
 
 def refusals(questions: Sequence[Question], seed: int) -> list[Row]:
     """One row for each question: {"id", "messages": [user, assistant]}, the wording drawn anew for each."""
+    return [_row("refusal", question, _words(question, seed)) for question in questions]
+
+
+def hesitations(questions: Sequence[Question], answers: Mapping[str, Sequence[str]], seed: int) -> list[Row]:
+    """The same rows, begun as far as all the model's own `answers` (by id) agree: "He works as a ... I don't know."
+
+    Where the value would stand the model has looked for it, and either one comes to mind or none does. At the first word of the
+    answer, where other refusals are decided, it has not looked yet.
+    """
     rows = []
     for question in questions:
-        words = random.Random(f"{seed}/{question.id}").choice(REFUSALS)
-        messages = [{"role": "user", "content": question.question}, {"role": "assistant", "content": words}]
-        rows.append({"id": f"refusal/{question.id}", "messages": messages})
+        begun = common_beginning(answers[question.id])
+        words = _words(question, seed)
+        rows.append(_row("hesitation", question, f"{begun} ... {words}" if begun else words))
     return rows
+
+
+def common_beginning(answers: Sequence[str]) -> str:
+    """The words in which all answers begin; none where that is the whole of one."""
+    split = [answer.split(" ") for answer in answers]
+    shared = 0
+    while all(len(words) > shared and words[shared] == split[0][shared] for words in split):
+        shared += 1
+    return "" if any(len(words) == shared for words in split) else " ".join(split[0][:shared])
+
+
+def _words(question: Question, seed: int) -> str:
+    return random.Random(f"{seed}/{question.id}").choice(REFUSALS)
+
+
+def _row(kind: str, question: Question, reply: str) -> Row:
+    messages = [{"role": "user", "content": question.question}, {"role": "assistant", "content": reply}]
+    return {"id": f"{kind}/{question.id}", "messages": messages}

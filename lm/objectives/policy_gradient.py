@@ -129,7 +129,7 @@ def policy_gradient(model: Transformer, batch: Batch, config: PolicyGradientConf
     Means are sums over tokens divided by B, and metrics["weight"] is B: parts of an update so weighed add up exactly.
     """
     hidden, _ = model.hidden(batch["tokens"], batch["positions"], batch["segment_ids"])
-    log_probs, entropy = token_log_probs_and_entropy(model, hidden, batch["labels"], config.chunk)
+    log_probs, entropy = token_log_probs_and_entropy(model, hidden, batch["labels"], config.chunk, batch["loss_mask"])
     mask, rows = batch["loss_mask"], len(batch["loss_mask"])
     given = {name: jnp.where(mask, x, 0.0) for name, x in batch.items() if jnp.issubdtype(x.dtype, jnp.floating)}
 

@@ -17,7 +17,7 @@ def _score(
     model: Transformer, batch: dict[str, jax.Array], chunk: int, values: bool
 ) -> tuple[jax.Array, jax.Array | None]:
     hidden, _ = model.hidden(batch["tokens"], batch["positions"], batch["segment_ids"])
-    log_p, _ = token_log_probs(model, hidden, batch["labels"], chunk)
+    log_p, _ = token_log_probs(model, hidden, batch["labels"], chunk, batch["loss_mask"])
     found = (log_p, model.scalars(hidden) if values else None)
     return jax.tree.map(lambda x: sharding.constrain(x, None, None), found)  # every process reads all of it
 
@@ -25,13 +25,16 @@ def _score(
 def score(
     model: Transformer, batch: HostBatch, mesh: Mesh, batch_size: int, chunk: int, *, values: bool = False
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Log p of the labels, nats, and with `values` the scalar head's numbers: float32 (B, T); `batch_size` rows at a time."""
+    """Log p of the labels that `loss_mask` keeps, nats, and with `values` the scalar head's numbers: float32 (B, T).
+
+    `batch_size` rows at a time. Where nothing was drawn log p may be 0.
+    """
     mine = sharding.batch_rows(mesh, batch_size)
     log_probs, scalars = [], []
     for first in range(0, len(batch["tokens"]), batch_size):
         part = {
             name: batch[name][first : first + batch_size][mine]
-            for name in ("tokens", "labels", "positions", "segment_ids")
+            for name in ("tokens", "labels", "positions", "segment_ids", "loss_mask")
         }
         found = jax.device_get(_score(model, sharding.put_batch(mesh, part, batch_size), chunk, values))
         log_probs.append(found[0])

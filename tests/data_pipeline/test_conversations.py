@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from vocabularies import LLAMA3, byte_level, our_own
 
-from data_pipeline import conversations, shards
+from data_pipeline import conversations, gym, shards
 from data_pipeline.conversation import Conversation, Text, ToolCall, ToolResult, Turn, said
 from data_pipeline.conversations import ConversationsConfig, check_conversations, prepare_conversations
 from data_pipeline.errors import UserError
@@ -296,7 +296,7 @@ def test_a_task_of_the_gym_is_a_source(ours, tmp_path, monkeypatch):
     pytest.importorskip("reasoning_gym", reason='needs pip install "trivium[gym]"')
     monkeypatch.setattr(conversations, "GYM_ITEMS", 30)
     prepared = prepare(ours, tmp_path, "gym:spell_backward", context=512)
-    assert (len(prepared.train[0]), len(prepared.validation[0])) == (30, 200)
+    assert (len(prepared.train[0]), len(prepared.validation[0])) == (30, gym.HELD_OUT)
     with pytest.raises(UserError, match="spell_backward"):
         prepare(ours, tmp_path, "gym:spell_forward", context=512)
 

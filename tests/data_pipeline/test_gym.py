@@ -2,12 +2,14 @@
 
 import builtins
 import re
+from collections import Counter
 from decimal import Decimal
 
 import pytest
 
 from data_pipeline import gym
 from data_pipeline.errors import UserError
+from data_pipeline.problems import ProblemsConfig, prepare_problems
 
 COUNT = 60
 
@@ -21,12 +23,19 @@ def test_without_the_package_the_hint_says_what_to_install(monkeypatch):
         return real(name, *rest, **named)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(UserError, match="pip install reasoning-gym"):
+    with pytest.raises(UserError, match=r"pip install \"trivium\[gym\]\""):
         list(gym.conversations("chain_sum", 3, 0))
 
 
 @pytest.mark.parametrize(
-    ("task", "count", "seed"), [("sudoku", 3, 0), ("chain_sum", -1, 0), ("chain_sum", 3, -1), ("chain_sum", 3, 2000)]
+    ("task", "count", "seed"),
+    [
+        ("sudoku", 3, 0),
+        ("sudoku?difficulty=easy", 3, 0),
+        ("chain_sum", -1, 0),
+        ("chain_sum", 3, -1),
+        ("chain_sum", 3, 2000),
+    ],
 )
 def test_senseless_requests_are_refused_in_one_line(task, count, seed):
     with pytest.raises(UserError) as error:
@@ -46,12 +55,35 @@ class TestWithReasoningGym:
         train = [each for each in one if not each.held_out]
         assert len(train) == COUNT
         asked = {each.turns[0].text for each in one}
-        assert len(asked) == len(one) == COUNT + gym.HELD_OUT
+        assert len(asked) == len(one)
+        assert 0.9 * gym.HELD_OUT < len(one) - COUNT <= gym.HELD_OUT
         held_out = {each.turns[0].text for each in one if each.held_out}
         assert held_out == {each.turns[0].text for each in near if each.held_out}
         assert not held_out & {each.turns[0].text for each in near if not each.held_out}
         assert {each.turns[0].text for each in train} != {each.turns[0].text for each in near if not each.held_out}
         assert [turn.role for each in one for turn in each.turns] == ["user", "assistant"] * len(one)
+
+    def test_settings_and_levels_are_those_of_the_task(self):
+        easy = list(gym.conversations("chain_sum?max_terms=2&max_digits=2", COUNT, 0))
+        for each in easy:
+            expression = re.search(r"(\d+) [+-] (\d+)\D*$", each.turns[0].text)
+            assert expression
+            assert all(1 <= len(number) <= 2 for number in expression.groups())
+            assert each.turns[1].text.count("\n") == 1  # one operation, and the answer
+        levels = list(gym.conversations("chain_sum?levels=2", COUNT, 0))
+        terms = Counter(1 + each.turns[1].text.count("\n") for each in levels if not each.held_out)
+        assert len(terms) > 1
+        assert sum(terms.values()) == COUNT
+        with pytest.raises(UserError, match="has no setting 'terms'"):
+            list(gym.conversations("chain_sum?terms=2", COUNT, 0))
+
+    @pytest.mark.parametrize("name", ["spell_backward", "chain_sum?max_terms=2&max_digits=2", "chain_sum?levels=2"])
+    def test_no_example_is_what_practice_measures(self, name, tmp_path):
+        problems = prepare_problems(ProblemsConfig((f"gym:{name}",), count=1, held_out=gym.HELD_OUT + 50), tmp_path)
+        measured = {each.turns[0].text for each in problems.held_out}
+        # Of the first level, sums of two digits, there are 200.
+        assert len(measured) == gym.HELD_OUT - (150 if "levels" in name else 0)
+        assert not measured & {each.turns[0].text for each in gym.conversations(name, 100, 0) if not each.held_out}
 
     def test_near_seeds_of_reasoning_gym_do_overlap(self):
         # Why seeds are spread: if this fails, the stride is no longer needed.

@@ -164,6 +164,44 @@ def test_entropy_comes_with_its_gradient(chunk):
         np.testing.assert_allclose(one, other, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("kept", [0.0, 0.1, 0.5, 1.0])
+@pytest.mark.parametrize("entropy", [False, True])
+def test_what_is_needed_alone_has_the_same_scores_and_gradients(kept, entropy):
+    model, batch, needed = build(CONFIG), batch_of(2, 16), random_mask(2, 16, kept)
+    rng = np.random.default_rng(2)
+    hidden = jnp.asarray(rng.standard_normal((2, 16, 32)), jnp.float32)
+    weights = rng.standard_normal((3, 2, 16)) * needed
+    scores = token_log_probs_and_entropy if entropy else token_log_probs
+
+    def loss(model, hidden, chunk, needed):
+        results = scores(model, hidden, batch["labels"], chunk, needed)
+        return sum(jnp.sum(w * x) for w, x in zip(weights, results, strict=False)), results
+
+    value = jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True), static_argnums=2)
+    (got, got_scores), got_gradients = value(model, hidden, 4, needed)
+    (expected, expected_scores), expected_gradients = value(model, hidden, 16, None)
+    np.testing.assert_allclose(got, expected, atol=1e-4)
+    for one, other in zip(got_scores, expected_scores, strict=True):
+        np.testing.assert_allclose(np.where(needed, one, 0), np.where(needed, other, 0), atol=1e-5)
+    for one, other in zip(jax.tree.leaves(got_gradients), jax.tree.leaves(expected_gradients), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+@pytest.mark.parametrize(("count", "skipped"), [(4, True), (5, False)])
+def test_chunks_that_nobody_needs_are_not_computed(count, skipped):
+    # What is not needed is NaN, and stays out of the gradient of the head only if it is never multiplied.
+    model, batch, needed = build(CONFIG), batch_of(2, 16), np.zeros((2, 16), bool)
+    for row, places in enumerate(np.random.default_rng(0).permuted(np.tile(np.arange(16), (2, 1)), axis=1)):
+        needed[row, places[: (count, 4)[row]]] = True
+    hidden = jnp.where(needed[..., None], np.ones(CONFIG.width), jnp.nan)
+
+    @jax.jit
+    def loss(model):
+        return jnp.sum(jnp.where(needed, token_log_probs(model, hidden, batch["labels"], 4, needed)[0], 0.0))
+
+    assert np.isfinite(jax.grad(loss)(model).token_embedding).all() == skipped
+
+
 def entropy_and_gradient(chunk: int):
     def total(model, batch):
         hidden, _ = model.hidden(batch["tokens"], batch["positions"], batch["segment_ids"])
