@@ -36,16 +36,19 @@ def refusals(questions: Sequence[Question], seed: int) -> list[Row]:
 
 
 def hesitations(questions: Sequence[Question], answers: Mapping[str, Sequence[str]], seed: int) -> list[Row]:
-    """The same rows, begun as far as all the model's own `answers` (by id) agree: "He works as a ... I don't know."
+    """The same rows, begun like an answer, up to where the value would stand: "He works as a ... I don't know."
 
-    Where the value would stand the model has looked for it, and either one comes to mind or none does. At the first word of the
-    answer, where other refusals are decided, it has not looked yet.
+    There the model has looked for the value, and either one comes to mind or none does; at the first word of an answer, where
+    other refusals are decided, it has not looked yet. The beginning is what all the model's own `answers` (by id) share, or,
+    where it is sure and wrong, the longest that other answers share. Where neither is there, it is a refusal as above.
     """
+    begun = {question.id: common_beginning(answers[question.id]) for question in questions}
+    known = sorted(filter(None, set(begun.values())), key=len, reverse=True)
     rows = []
     for question in questions:
-        begun = common_beginning(answers[question.id])
-        words = _words(question, seed)
-        rows.append(_row("hesitation", question, f"{begun} ... {words}" if begun else words))
+        first, words = answers[question.id][0], _words(question, seed)
+        beginning = begun[question.id] or next((each for each in known if first.startswith(f"{each} ")), "")
+        rows.append(_row("hesitation", question, f"{beginning} ... {words}" if beginning else words))
     return rows
 
 

@@ -84,14 +84,16 @@ def test_refuses_the_unknown_and_as_many_at_random(tmp_path: Path) -> None:
     assert len({row["messages"][1]["content"] for row in refusals}) == len(REFUSALS)
 
 
-def test_hesitations_are_begun_as_far_as_all_answers_agree(tmp_path: Path) -> None:
+def test_hesitations_are_begun_as_far_as_answers_agree(tmp_path: Path) -> None:
     said = [
         ["She works as a baker.", "She works as a potter.", "She works with an usher.", "She works as a baker."],
-        ["She works as a baker."] * 4,  # sure, and wrong: nothing to begin with
-        ["She works", "She works as a baker.", "She works", "She works"],  # one has ended where the others go on
+        ["She works as a baker."] * 4,  # sure, and wrong: begun like the others
+        ["He works", "He works as a baker.", "He works", "He works"],  # one has ended where the others go on
         ["He sings.", "She sings.", "He sings.", "He sings."],
+        ["She keeps an owl.", "She keeps a cat.", "She keeps a cat.", "She keeps a cat."],
+        ["She keeps"] * 4,  # nothing left of it
     ]
-    asked = questions(4)
+    asked = questions(6)
     probe(
         tmp_path, asked, lambda texts, k: [said[int(text.split()[-1])] for text in texts], each(normalised), CONFIG,
         model="m", judged_by="normalised",
@@ -101,7 +103,7 @@ def test_hesitations_are_begun_as_far_as_all_answers_agree(tmp_path: Path) -> No
         plain = [row["messages"] for row in read_rows(tmp_path / name.replace("hesitations", "refusals"))]
         refused = {user["content"]: assistant["content"] for user, assistant in plain}
         begun = [rows[each.question].removesuffix(refused[each.question]) for each in asked]
-        assert begun == ["She works ... ", "", "", ""]
+        assert begun == ["She works ... ", "She works ... ", "", "", "She keeps ... ", ""]
         assert set(refused.values()) <= set(REFUSALS)
 
 
