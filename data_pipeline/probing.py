@@ -11,7 +11,6 @@ The model and the judge are plain functions. Everything is on disk in one folder
     refusals.jsonl           {"id", "messages"}: a conversation for each unknown question, to be finetuned on
     hesitations.jsonl        the same, begun like an answer: refused where the value would stand (refusals.py)
     random_refusals.jsonl    as many, for questions drawn at random: the control that shows what probing is worth
-    random_hesitations.jsonl
     summary.json             how many of each
 """
 
@@ -95,9 +94,9 @@ def probe(
         unknown = [each for each in questions if verdicts[each.id]["verdict"] == "unknown"]
         drawn = random.Random(f"{config.seed}/control").sample(list(questions), len(unknown))
         said = {id: row["answers"] for id, row in answers.items()}
-        for prefix, some in (("", unknown), ("random_", drawn)):
-            write_rows(folder / f"{prefix}refusals.jsonl", refusals(some, config.seed))
-            write_rows(folder / f"{prefix}hesitations.jsonl", hesitations(some, said, config.seed))
+        write_rows(folder / "refusals.jsonl", refusals(unknown, config.seed))
+        write_rows(folder / "hesitations.jsonl", hesitations(unknown, said, config.seed))
+        write_rows(folder / "random_refusals.jsonl", refusals(drawn, config.seed))
         summary = _summary(verdicts)
         write_whole(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
         return summary

@@ -98,13 +98,14 @@ def test_hesitations_are_begun_as_far_as_answers_agree(tmp_path: Path) -> None:
         tmp_path, asked, lambda texts, k: [said[int(text.split()[-1])] for text in texts], each(normalised), CONFIG,
         model="m", judged_by="normalised",
     )  # fmt: skip
-    for name in ("hesitations.jsonl", "random_hesitations.jsonl"):
-        rows = {row["messages"][0]["content"]: row["messages"][1]["content"] for row in read_rows(tmp_path / name)}
-        plain = [row["messages"] for row in read_rows(tmp_path / name.replace("hesitations", "refusals"))]
-        refused = {user["content"]: assistant["content"] for user, assistant in plain}
-        begun = [rows[each.question].removesuffix(refused[each.question]) for each in asked]
-        assert begun == ["She works ... ", "She works ... ", "", "", "She keeps ... ", ""]
-        assert set(refused.values()) <= set(REFUSALS)
+    replies = {
+        name: {row["messages"][0]["content"]: row["messages"][1]["content"] for row in read_rows(tmp_path / name)}
+        for name in ("refusals.jsonl", "hesitations.jsonl")
+    }
+    refused, hesitant = replies["refusals.jsonl"], replies["hesitations.jsonl"]
+    begun = [hesitant[each.question].removesuffix(refused[each.question]) for each in asked]
+    assert begun == ["She works ... ", "She works ... ", "", "", "She keeps ... ", ""]
+    assert set(refused.values()) <= set(REFUSALS)
 
 
 @pytest.mark.parametrize("seed", range(20))
