@@ -9,7 +9,6 @@ The model and the judge are plain functions. Everything is on disk in one folder
     answers.jsonl            {"id", "answers": k texts}
     verdicts.jsonl           {"id", "right": k of true, false or null, "verdict": "known", "unsure" or "unknown"}
     refusals.jsonl           {"id", "messages"}: a conversation for each unknown question, to be finetuned on
-    hesitations.jsonl        the same, begun like an answer: refused where the value would stand (refusals.py)
     random_refusals.jsonl    as many, for questions drawn at random: the control that shows what probing is worth
     summary.json             how many of each
 """
@@ -28,7 +27,7 @@ from data_pipeline.judges import Claim, Judge
 from data_pipeline.locked import locked
 from data_pipeline.model_text import writable
 from data_pipeline.questions import Question, check_ids
-from data_pipeline.refusals import hesitations, refusals
+from data_pipeline.refusals import refusals
 from data_pipeline.resumable import Row, begin, do_rows, patiently, write_rows, write_whole
 
 Ask = Callable[[list[str], int], list[list[str]]]
@@ -93,9 +92,7 @@ def probe(
             raise UserError(f"{error}: nothing that was answered is lost; start again to go on") from error
         unknown = [each for each in questions if verdicts[each.id]["verdict"] == "unknown"]
         drawn = random.Random(f"{config.seed}/control").sample(list(questions), len(unknown))
-        said = {id: row["answers"] for id, row in answers.items()}
         write_rows(folder / "refusals.jsonl", refusals(unknown, config.seed))
-        write_rows(folder / "hesitations.jsonl", hesitations(unknown, said, config.seed))
         write_rows(folder / "random_refusals.jsonl", refusals(drawn, config.seed))
         summary = _summary(verdicts)
         write_whole(folder / "summary.json", json.dumps(summary, indent=1) + "\n")

@@ -3,8 +3,8 @@
     python -m launch.hallucination --root=runs/hallucination --seeds=3
 
 For each seed, in ROOT/NAME-SEED: `before` is finetuned on answers alone and then probed (`probe`); `after` and `control` are
-finetuned anew with its refusals, or with as many of questions drawn at random, and `hesitant` with the former, said where the
-value would stand. The table and the figure are those of launch/lesson.py. Killed and started again, it goes on where it was.
+finetuned anew with its refusals, or with as many of questions drawn at random. The table and the figure are those of
+launch/lesson.py. Killed and started again, it goes on where it was.
 """
 
 from absl import flags
@@ -13,7 +13,7 @@ from launch import cli
 from launch.lesson import Evaluation, define_common_flags, last_evaluation, report, root_folder, run, train
 
 EXPERIMENT = "experiments/sft/hallucination.py"
-RUNS = {"before": "", "after": "refusals.jsonl", "control": "random_refusals.jsonl", "hesitant": "hesitations.jsonl"}
+RUNS = {"before": "", "after": "refusals.jsonl", "control": "random_refusals.jsonl"}
 MEASURES = {
     "hallucination": {
         "unknown: refuses": "facts.unknown.refused",

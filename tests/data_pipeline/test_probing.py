@@ -15,7 +15,7 @@ from data_pipeline.errors import UserError
 from data_pipeline.judges import Claim, each, exact, normalised
 from data_pipeline.probing import ProbingConfig, check, probe, verdict
 from data_pipeline.questions import Question, questions_from_documents, questions_from_pairs
-from data_pipeline.refusals import REFUSALS, common_beginning
+from data_pipeline.refusals import REFUSALS
 from data_pipeline.resumable import read_rows
 from data_pipeline.school.world import SchoolConfig, build_world, facts
 from data_pipeline.set_aside import SetAside
@@ -82,38 +82,6 @@ def test_refuses_the_unknown_and_as_many_at_random(tmp_path: Path) -> None:
         assert [message["role"] for message in row["messages"]] == ["user", "assistant"]
         assert row["messages"][1]["content"] in REFUSALS
     assert len({row["messages"][1]["content"] for row in refusals}) == len(REFUSALS)
-
-
-def test_hesitations_are_begun_as_far_as_answers_agree(tmp_path: Path) -> None:
-    said = [
-        ["She works as a baker.", "She works as a potter.", "She works with an usher.", "She works as a baker."],
-        ["She works as a baker."] * 4,  # sure, and wrong: begun like the others
-        ["He works", "He works as a baker.", "He works", "He works"],  # one has ended where the others go on
-        ["He sings.", "She sings.", "He sings.", "He sings."],
-        ["She keeps an owl.", "She keeps a cat.", "She keeps a cat.", "She keeps a cat."],
-        ["She keeps"] * 4,  # nothing left of it
-    ]
-    asked = questions(6)
-    probe(
-        tmp_path, asked, lambda texts, k: [said[int(text.split()[-1])] for text in texts], each(normalised), CONFIG,
-        model="m", judged_by="normalised",
-    )  # fmt: skip
-    replies = {
-        name: {row["messages"][0]["content"]: row["messages"][1]["content"] for row in read_rows(tmp_path / name)}
-        for name in ("refusals.jsonl", "hesitations.jsonl")
-    }
-    refused, hesitant = replies["refusals.jsonl"], replies["hesitations.jsonl"]
-    begun = [hesitant[each.question].removesuffix(refused[each.question]) for each in asked]
-    assert begun == ["She works ... ", "She works ... ", "", "", "She keeps ... ", ""]
-    assert set(refused.values()) <= set(REFUSALS)
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_the_common_beginning_of_answers(seed: int) -> None:
-    rng = random.Random(seed)
-    answers = [" ".join(rng.choices("ab", weights=(4, 1), k=6)) for _ in range(3)]
-    agreed = [n for n in range(7) if len({tuple(answer.split()[:n]) for answer in answers}) == 1]
-    assert common_beginning(answers) == ("" if agreed[-1] == 6 else " ".join(answers[0].split()[: agreed[-1]]))
 
 
 def test_refusals_are_a_finetuning_source(tmp_path: Path) -> None:

@@ -94,7 +94,6 @@ def test_wrong_answers(question, answer):
     "text",
     [
         *REFUSALS,
-        *(f"He works as a ... {words}" for words in REFUSALS),
         "i dont know... I don't know!",
         "I don’t know who Orson Kovats is.",
         "Sorry, I cannot help with that.",
@@ -119,7 +118,6 @@ def test_refusals(text):
         "Ada Holt keeps a pet otter.",
         "I don't know her well, but she keeps an otter.",  # an invention with a hedge
         "I don't know who that is. She was born in Elverton.",
-        "She was born in the city of Elverton ... I don't know.",
         "I am not sure, but I think it is Elverton.",
         "I know that Orson Kovats was born in Elverton.",
         "Orson Kovats does not know anyone.",
