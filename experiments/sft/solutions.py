@@ -3,8 +3,8 @@
     python -m launch.train --config=experiments/sft/solutions.py:chain_sum --workdir=runs/chain-sum
     python -m launch.train --config=experiments/sft/solutions.py:countdown --workdir=runs/countdown
 
-Variants: countdown, and the tasks of reasoning-gym whose solutions are written step by step (data_pipeline/gym.py). It is left
-early, with much still to learn, so that practice has something to find.
+Variants: countdown, and the tasks of reasoning-gym whose solutions are written step by step (data_pipeline/gym.py), perhaps with
+settings: 'chain_sum?max_terms=2&max_digits=2'. It is left early, with much still to learn, so that practice can find something.
 """
 
 from data_pipeline.conversations import ConversationsConfig
