@@ -74,6 +74,10 @@ class TestWithReasoningGym:
         terms = Counter(1 + each.turns[1].text.count("\n") for each in levels if not each.held_out)
         assert len(terms) > 1
         assert sum(terms.values()) == COUNT
+        # Of two-term sums of one digit there are 200: half is held out, and the rest is all that a level can give.
+        few = list(gym.conversations("chain_sum?min_digits=1&max_digits=1&max_terms=2", 2_000, 0))
+        assert len(few) == len({each.turns[0].text for each in few})
+        assert 80 < sum(each.held_out for each in few) <= sum(not each.held_out for each in few) <= 101
         with pytest.raises(UserError, match="has no setting 'terms'"):
             list(gym.conversations("chain_sum?terms=2", COUNT, 0))
 
