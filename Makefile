@@ -26,7 +26,7 @@ course: setup
 	$(RUN) -m launch.lecture --runs=runs/course,runs/assistant,runs/practice,runs/reward,runs/rlhf,runs/arena --out=runs/lecture.html
 
 test: setup
-	$(RUN) -m pytest -n 2 --dist loadfile -rs
+	$(RUN) -m pytest -n 2 --dist loadfile -rs --durations=30 --durations-min=5
 
 # -rs: what is skipped for want of PyTorch is told with its reason.
 parity: setup

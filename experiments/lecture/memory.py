@@ -7,18 +7,19 @@ Rare facts stand in four documents or fewer; of unknown people only the library 
 
 "copying" starts from experiments/pretrain/tiny.py:copying, a base that has also read texts which say everything twice.
 
-Measured; "memory" three seeds, means [95% intervals], "copying" one:
+Measured, three seeds each, means [95% intervals]:
 
                      memory                                      copying
-                     recalled       looked up, or text given     recalled    looked up, or text given
-    rare facts       60% [46, 75]   55% [41, 69]                 53%         55%
-    unknown people   3% [0, 7]      4% [0, 8]                    3%          39%
-    summaries        88% [73, 100]  91% [83, 98]                 19%         76%
+                     recalled       looked up, or text given     recalled       looked up, or text given
+    rare facts       60% [46, 75]   55% [41, 69]                 55% [44, 67]   49% [34, 63]
+    unknown people   3% [0, 7]      4% [0, 8]                    2% [1, 4]      34% [23, 45]
+    summaries        88% [73, 100]  91% [83, 98]                 57% [0, 100]   61% [9, 100]
 
 The search is called (96% to 100% of the times it is asked for), but from the school alone what it finds is not read: unknown
 people are guessed at. Reading a value off the context is copying, and nothing in that text had to be copied. From a base of the
 same size that has learnt it, the lecture's effect appears: what stands in the context is told, what was never read is not.
-(That base recalls less. It read the school as often, but among three times as much of the other text.)
+Summaries do not tell the two apart: what they tell was read in pretraining, and recalled as well as read off (from the copying
+base they differ from seed to seed, 19% to 81%; it read the school as often, but among three times as much of the other text).
 """
 
 from experiments.lecture.recipe import check_variant, finetuning
