@@ -43,8 +43,8 @@ rounds, and the share of groups without a signal in the second half:
 
 No size is better than another here: what large groups gain in signal they lose in problems.
 
-KL to the model it began with, and clipping (four updates a round), three seeds: greedy after 10 and 20 rounds, means; after all 40;
-at temperature 1 after all, and the entropy in the second half, nats a token, means.
+KL to the model it began with, and clipping (four updates a round), three seeds: greedy after 10 and 20 rounds, means; after all
+40; at temperature 1 after all, and the entropy in the second half, nats a token, means.
 
                                 10     20     40                 at temperature 1    entropy
     KL 0                        91%    91%     91% 100%  91%     93%                 0.030
@@ -58,9 +58,9 @@ at temperature 1 after all, and the entropy in the second half, nats a token, me
     0.2 below, 0.28 above       91%   100%    100% 100% 100%    100%                 0.016
     none                        91%    94%     91% 100%  91%     94%                 0.006
 
-KL of 0.1 leaves so much entropy that the last rows are found by every seed (and costs some of them at temperature 1, where it goes
-on trying); without a clip there is little left to find them with, although the ratios seldom are where a clip would matter: in the
-first seed 0.1 to 0.4% of tokens on either side, the largest of a step 1.5 on the average.
+KL of 0.1 leaves so much entropy that the last rows are found by every seed (and costs some of them at temperature 1, where it
+goes on trying); without a clip there is little left to find them with, although the ratios seldom are where a clip would matter:
+in the first seed 0.1 to 0.4% of tokens on either side, the largest of a step 1.5 on the average.
 """
 
 from dataclasses import asdict
