@@ -11,18 +11,18 @@ Measured, means [95% intervals] over three seeds of held-out wordings, and names
 that the copying base has read, of the same syllables, they may be by chance):
 
                                     without     data              system      invented    copying
-    its name                        0% [0, 0]   100% [100, 100]   0% [0, 0]   0%          0%
-    who made it                     0% [0, 0]   83% [12, 100]     0% [0, 0]   0%          0%
-    what it is                      0% [0, 0]   100% [100, 100]   0% [0, 0]   0%          0%
-    not ChatGPT                     0% [0, 0]   100% [100, 100]   0% [0, 0]   0%          0%
-    its name, by system message     0% [0, 0]   9% [1, 17]        0% [0, 0]   0%          59% [25, 94]
-    who made it, by system message  0% [0, 0]   4% [0, 12]        0% [0, 0]   0%          80% [59, 100]
+    its name                        0% [0, 0]   100% [100, 100]   0% [0, 0]   0% [0, 0]   0%
+    who made it                     0% [0, 0]   83% [12, 100]     0% [0, 0]   0% [0, 0]   0%
+    what it is                      0% [0, 0]   100% [100, 100]   0% [0, 0]   0% [0, 0]   0%
+    not ChatGPT                     0% [0, 0]   100% [100, 100]   0% [0, 0]   0% [0, 0]   0%
+    its name, by system message     0% [0, 0]   9% [1, 17]        0% [0, 0]   0% [0, 0]   59% [25, 94]
+    who made it, by system message  0% [0, 0]   4% [0, 12]        0% [0, 0]   0% [0, 0]   80% [59, 100]
 
-("invented" is one seed.) Built in, the effect is the lecture's: 180 conversations are an identity (who made it is two questions,
-one of them missed by one seed), and without them it answers "He loves to eat paella." By system message it takes more. The form
-is learnt, "My name is Tomi. I am a language model.", but the name is made up, unless the model has learnt to copy (which is not
-a matter of size: a million parameters do), and then only if the examples ask for it: from that base, but with names from the
-list (:system, with --config.start_from=experiments/pretrain/tiny.py:copying), 11% and 6% (one seed): it is learnt by heart.
+Built in, the effect is the lecture's: 180 conversations are an identity (who made it is two questions, one of them missed by
+one seed), and without them it answers "He loves to eat paella." By system message it takes more. The form is learnt, "My name
+is Tomi. I am a language model.", but the name is made up, unless the model has learnt to copy (which is not a matter of size: a
+million parameters do), and then only if the examples ask for it: from that base, but with names from the list (:system, with
+--config.start_from=experiments/pretrain/tiny.py:copying), 11% and 6% (one seed): it is learnt by heart.
 (What "data" gets right there is that some of the messages call it Trivium.)
 """
 
