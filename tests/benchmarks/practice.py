@@ -42,12 +42,8 @@ Rates = dict[str, list[float]]
 
 
 def llama() -> ModelConfig:
-    """The shape of the `tiny` preset, and as many parameters; a Llama, since `transformers` has no squared ReLU in one.
-
-    Its context is what a prompt and an answer need, as in experiments/rl/smollm2.py: our rows are as long as the context.
-    """
-    context = Round().prompt + Round().answer
-    return replace(preset("tiny"), activation="swiglu", mlp_width=344, qk_norm=False, context_length=context)
+    """The shape of the `tiny` preset, and as many parameters; a Llama, since `transformers` has no squared ReLU in one."""
+    return replace(preset("tiny"), activation="swiglu", mlp_width=344, qk_norm=False)
 
 
 def define_flags() -> None:
