@@ -419,7 +419,7 @@ class TestGym:
         taken: set[str] = set()
         first = gym.items("chain_sum", 30, SEED_STRIDE, taken, ())
         second = gym.items("chain_sum", 30, SEED_STRIDE, taken, ())
-        assert len({each["question"] for each in first + second}) == 60 == len(taken)
+        assert len({item["question"] for item, _ in first + second}) == 60 == len(taken)
 
     @pytest.mark.parametrize(
         ("name", "says"),
