@@ -15,7 +15,7 @@ import operator
 import re
 from collections.abc import Callable, Iterator
 from decimal import Decimal, localcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 from data_pipeline import gym_settings
 from data_pipeline.conversation import Conversation, Text, Turn, said
@@ -29,6 +29,15 @@ HELD_OUT = 500  # items of each task, at most, that neither examples nor practic
 HELD_OUT_SEED = 2**31
 SEED_STRIDE = 1_000_003  # more items than anybody asks for
 MOST_TRIES = 20  # items drawn for each one wanted, before the task counts as exhausted
+
+
+class Drawn(NamedTuple):
+    """An item, its steps where they are written, and where it is from."""
+
+    item: Item
+    steps: str | None
+    level: int
+    settings: Settings
 
 
 def conversations(name: str, count: int, seed: int) -> Iterator[Conversation]:
@@ -45,23 +54,34 @@ def conversations(name: str, count: int, seed: int) -> Iterator[Conversation]:
         raise UserError(f"gym: count={count} must be 0 or more, and seed={seed} from 0 to 1999")
     if not count:
         return
-    levels, taken = gym_settings.parse(name)[1], set[str]()
-    held_out: list[Solved] = []
-    for settings, part in zip(levels, shares(HELD_OUT, len(levels)), strict=True):
-        held_out += held_out_items(task, part, taken, settings)
-    train: list[Solved] = []
-    for settings, part in zip(levels, shares(count, len(levels)), strict=True):
-        train += items(task, part, seed * SEED_STRIDE, taken, settings, solved=True)
-    for split, some in (("", train), ("held_out/", held_out)):
-        for number, (item, steps) in enumerate(some):
-            if steps is not None:
-                turns = (said("user", item["question"]), Turn("assistant", (Text(steps),)))
-                yield Conversation(f"gym:{split}{name}/{number}", turns, held_out=bool(split))
+    train, held_out = split(name, count, HELD_OUT, seed, solved=True)
+    for part, some in (("", train), ("held_out/", held_out)):
+        for number, each in enumerate(some):
+            if each.steps is not None:
+                turns = (said("user", each.item["question"]), Turn("assistant", (Text(each.steps),)))
+                yield Conversation(f"gym:{part}{name}/{number}", turns, held_out=bool(part))
 
 
-def shares(count: int, parts: int) -> list[int]:
-    """`count` in so many parts, none larger than another by more than one."""
-    return [count // parts + (part < count % parts) for part in range(parts)]
+def split(name: str, count: int, held_out: int, seed: int, *, solved: bool = False) -> tuple[list[Drawn], list[Drawn]]:
+    """So many training items of "TASK?SETTINGS" (or fewer), and held-out ones, `HELD_OUT` at most: evenly of all levels.
+
+    A question is in one of the two, whatever the counts and seeds of other calls. With `solved`, only items that have steps are
+    for training.
+    """
+    task, levels = gym_settings.parse(name)
+    taken: set[str] = set()
+
+    def of_levels(count: int, draw: Callable[[int, Settings], list[Solved]]) -> list[Drawn]:
+        parts = [count // len(levels) + (level < count % len(levels)) for level in range(len(levels))]
+        return [
+            Drawn(item, steps, level, settings)
+            for level, (part, settings) in enumerate(zip(parts, levels, strict=True))
+            for item, steps in draw(part, settings)
+        ]
+
+    hidden = of_levels(min(held_out, HELD_OUT), lambda part, settings: held_out_items(task, part, taken, settings))
+    start = seed * SEED_STRIDE
+    return of_levels(count, lambda part, settings: items(task, part, start, taken, settings, solved=solved)), hidden
 
 
 def held_out_items(task: str, count: int, taken: set[str], settings: Settings) -> list[Solved]:

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data_pipeline import countdown, gym, gym_settings, parity
+from data_pipeline import countdown, gym, parity
 from data_pipeline.conversation import said
 from data_pipeline.errors import UserError
 from data_pipeline.problem import Problem
@@ -183,24 +183,17 @@ def _jokes(config: SchoolConfig, held_out: bool) -> list[Problem]:
 
 def _of_gym(name: str, config: ProblemsConfig) -> tuple[list[Problem], list[Problem]]:
     """Evenly over the levels; held-out items, which no worked example is made of either, first. A level may have fewer."""
-    task, levels = gym_settings.parse(name)
-    taken: set[str] = set()
-    held_out: list[Problem] = []
-    for level, part in enumerate(gym.shares(min(config.held_out, gym.HELD_OUT), len(levels))):
-        for item, _ in gym.held_out_items(task, part, taken, levels[level]):
-            id = f"gym:held_out/{name}/{len(held_out)}"
-            held_out.append(_gym_problem(id, task, item, levels[level], level))
-    train: list[Problem] = []
-    for level, part in enumerate(gym.shares(config.count, len(levels))):
-        for item, _ in gym.items(task, part, config.seed * gym.SEED_STRIDE, taken, levels[level]):
-            train.append(_gym_problem(f"gym:{name}/{len(train)}", task, item, levels[level], level))
-    if len(levels) > 1:  # or the easy ones would come first
-        random.Random(f"{name}/held_out/").shuffle(held_out)
-        random.Random(f"{name}/").shuffle(train)
-    return train, held_out
+    task, both = name.partition("?")[0], []
+    for part, drawn in zip(("", "held_out/"), gym.split(name, config.count, config.held_out, config.seed), strict=True):
+        problems = [_gym_problem(f"gym:{part}{name}/{number}", task, each) for number, each in enumerate(drawn)]
+        if any(each.level for each in drawn):  # or the easy ones would come first
+            random.Random(f"{name}/{part}").shuffle(problems)
+        both.append(problems)
+    return both[0], both[1]
 
 
-def _gym_problem(id: str, task: str, item: gym.Item, settings: gym_settings.Settings, level: int) -> Problem:
-    answer = item["answer"]
+def _gym_problem(id: str, task: str, drawn: gym.Drawn) -> Problem:
+    item, answer = drawn.item, drawn.item["answer"]
     gold = None if answer is None else f"The answer is {answer}" if "\n" not in str(answer) else str(answer)
-    return Problem(id, (said("user", item["question"]),), GymAnswer(task, item, settings), task, level, gold)
+    verifier = GymAnswer(task, item, drawn.settings)
+    return Problem(id, (said("user", item["question"]),), verifier, task, drawn.level, gold)

@@ -11,10 +11,10 @@ Measured, means [95% intervals] over three seeds of held-out wordings, and names
 that the copying base has read, of the same syllables, they may be by chance):
 
                                     without     data              system      invented    copying
-    its name                        0% [0, 0]   100% [100, 100]   0% [0, 0]   0% [0, 0]   0%
-    who made it                     0% [0, 0]   83% [12, 100]     0% [0, 0]   0% [0, 0]   0%
-    what it is                      0% [0, 0]   100% [100, 100]   0% [0, 0]   0% [0, 0]   0%
-    not ChatGPT                     0% [0, 0]   100% [100, 100]   0% [0, 0]   0% [0, 0]   0%
+    its name                        0% [0, 0]   100% [100, 100]   0% [0, 0]   0% [0, 0]   0% [0, 0]
+    who made it                     0% [0, 0]   83% [12, 100]     0% [0, 0]   0% [0, 0]   0% [0, 0]
+    what it is                      0% [0, 0]   100% [100, 100]   0% [0, 0]   0% [0, 0]   0% [0, 0]
+    not ChatGPT                     0% [0, 0]   100% [100, 100]   0% [0, 0]   0% [0, 0]   0% [0, 0]
     its name, by system message     0% [0, 0]   9% [1, 17]        0% [0, 0]   0% [0, 0]   59% [25, 94]
     who made it, by system message  0% [0, 0]   4% [0, 12]        0% [0, 0]   0% [0, 0]   80% [59, 100]
 

@@ -9,7 +9,9 @@ It starts from experiments/sft/solutions.py of the same task and settings, which
 for any other task name a model that answers it now and then: --config.start_from=FOLDER. With levels, a third from each of the
 first three of the task's curriculum, the next one opens when 60% of the tries at the hardest open one succeed.
 
-Measured on 300 held-out sums, one seed each; before, after 20 and after 40 rounds (or as many as stand in brackets):
+Measured on 300 held-out sums, one seed each; before, after 20 and after 40 rounds (or as many as stand in brackets). The first
+row is the second command; the others have other settings of chain_sum, --config.data.prompts and --config.optimizer.learning_rate
+(the last one also --config.data.problems.seed=0, the sums that its examples had):
 
                                         rounds of   learning   right, greedy   at temperature 1
                                                     rate
