@@ -67,12 +67,17 @@ def check_attention(config: ModelConfig, platform: str) -> None:
         raise UserError("model.attention=cudnn needs a GPU and model.compute_dtype=bfloat16: choose auto")
 
 
+def row_multiple() -> int:
+    """What the length of rows should be a multiple of on the default backend, for the fastest implementation to take them."""
+    return SPLASH_BLOCK if jax.default_backend() == "tpu" else 1
+
+
 def automatic(q: jax.Array) -> str:
     """The fastest implementation that can take q on the default backend."""
     backend, half = jax.default_backend(), q.dtype in (jnp.bfloat16, jnp.float16)
     if backend == "gpu" and half and q.shape[-1] % 8 == 0:
         return "cudnn"
-    if backend == "tpu" and q.shape[1] % SPLASH_BLOCK == 0:
+    if backend == "tpu" and q.shape[1] % row_multiple() == 0:
         return "splash"
     return "xla"
 

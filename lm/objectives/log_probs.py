@@ -16,10 +16,9 @@ def token_log_probs(
 ) -> tuple[jax.Array, jax.Array]:
     """Log p(label) at each position, and the log of the softmax's normaliser there: two float32 (B, T).
 
-    hidden (B, T, D) from `Transformer.hidden`, labels int (B, T). The logits of `chunk` positions of each row are made
-    at a time (or of the largest divisor of T below it) and made again in the backward pass: memory is B x chunk x V.
-    With `needed`, bool (B, T), they are made for no more chunks than the row with the most positions needed has; what is
-    not needed may be 0.
+    hidden (B, T, D) from `Transformer.hidden`, labels int (B, T). The logits of at most `chunk` positions of each row are
+    made at a time and made again in the backward pass: memory is B x chunk x V. With `needed`, bool (B, T), they are made for
+    no more chunks than the row with the most positions needed has; what is not needed may be 0.
     """
     log_p, normaliser = _chunked(model, hidden, labels, chunk, needed, False)
     return log_p, normaliser
@@ -37,16 +36,19 @@ def _chunked(
     model: Transformer, hidden: jax.Array, labels: jax.Array, chunk: int, needed: jax.Array | None, entropy: bool
 ) -> Scores:
     b, t, _ = hidden.shape
-    chunk = max(size for size in range(1, min(chunk, t) + 1) if t % size == 0)
     head, cap = model.head_matrix, model.config.logit_soft_cap
-    if chunk == t:
+    if chunk >= t:
         return _scores(hidden, head, labels, cap, entropy)
+    count = -(-t // chunk)
+    if needed is None:
+        chunk = -(-t // count)  # alike, so that the last is as full as the others
 
     def cut(x: jax.Array) -> jax.Array:
-        return jnp.moveaxis(x.reshape(b, t // chunk, chunk, *x.shape[2:]), 1, 0)
+        x = jnp.pad(x, ((0, 0), (0, count * chunk - t)) + ((0, 0),) * (x.ndim - 2))
+        return jnp.moveaxis(x.reshape(b, count, chunk, *x.shape[2:]), 1, 0)
 
     def join(x: jax.Array) -> jax.Array:
-        return jnp.moveaxis(x, 0, 1).reshape(b, t)
+        return jnp.moveaxis(x, 0, 1).reshape(b, count * chunk)[:, :t]
 
     if needed is None:
         scores = jax.lax.map(lambda piece: _scores(piece[0], head, piece[1], cap, entropy), (cut(hidden), cut(labels)))

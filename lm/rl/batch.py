@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from data_pipeline.packing import best_fit, empty_row
+from lm.model.attention import row_multiple
 from lm.rl.rollout import Rollout
 from lm.stage import HostBatch
 
@@ -25,7 +26,8 @@ class Placed:
 def pack(rollouts: Sequence[Rollout], row_length: int, batch_size: int) -> tuple[HostBatch, list[Placed]]:
     """Rows of whole rollouts, and where each lies; the number of rows is one of `MULTIPLES` of `batch_size`.
 
-    Arrays (B, T) as `data_pipeline.packing.build_row` makes them; `document_ids` are indices of rollouts, and `loss_mask` is True
+    Arrays (B, T) as `data_pipeline.packing.build_row` makes them, T `row_length` less what no row fills (in eighths: few lengths
+    too, for the same reason); `document_ids` are indices of rollouts, and `loss_mask` is True
     where the label is a token that the policy drew.
     """
     lengths = [len(each.prompt) + len(each.tokens) - 1 for each in rollouts]
@@ -48,7 +50,10 @@ def pack(rollouts: Sequence[Rollout], row_length: int, batch_size: int) -> tuple
         batch["document_ids"][here] = number
         placed.append(Placed(int(row), int(stop - len(rollout.tokens)), int(stop)))
         batch["loss_mask"][row, placed[-1].start : stop] = rollout.drawn
-    return batch, placed
+    step = -(-row_length // 8)
+    step += -step % row_multiple()
+    filled_length = -(-int(max(filled)) // step) * step
+    return {name: array[:, :filled_length] for name, array in batch.items()}, placed
 
 
 def spread(batch: HostBatch, placed: Sequence[Placed], values: Sequence[Any]) -> np.ndarray:

@@ -165,8 +165,8 @@ def test_entropy_comes_with_its_gradient(chunk):
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.1, 0.5, 1.0])
-@pytest.mark.parametrize("entropy", [False, True])
-def test_what_is_needed_alone_has_the_same_scores_and_gradients(kept, entropy):
+@pytest.mark.parametrize(("chunk", "entropy"), [(4, False), (4, True), (5, True)])
+def test_what_is_needed_alone_has_the_same_scores_and_gradients(kept, chunk, entropy):
     model, batch, needed = build(CONFIG), batch_of(2, 16), random_mask(2, 16, kept)
     rng = np.random.default_rng(2)
     hidden = jnp.asarray(rng.standard_normal((2, 16, 32)), jnp.float32)
@@ -178,7 +178,7 @@ def test_what_is_needed_alone_has_the_same_scores_and_gradients(kept, entropy):
         return sum(jnp.sum(w * x) for w, x in zip(weights, results, strict=False)), results
 
     value = jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True), static_argnums=2)
-    (got, got_scores), got_gradients = value(model, hidden, 4, needed)
+    (got, got_scores), got_gradients = value(model, hidden, chunk, needed)
     (expected, expected_scores), expected_gradients = value(model, hidden, 16, None)
     np.testing.assert_allclose(got, expected, atol=1e-4)
     for one, other in zip(got_scores, expected_scores, strict=True):

@@ -41,6 +41,10 @@ def test_packing_keeps_every_token_once(sizes, batch_size):
     rollouts = [rollout(*size) for size in sizes]
     batch, placed = pack(rollouts, 32, batch_size)
     assert len(batch["tokens"]) % batch_size == 0
+    length = batch["tokens"].shape[1]  # of rows of 32: no eighth is there that no row fills
+    assert length % 4 == 0
+    assert length <= 32
+    assert (batch["segment_ids"][:, length - 4 :] > 0).any()
     taken = np.zeros(batch["tokens"].shape, int)
     for number, (each, place) in enumerate(zip(rollouts, placed, strict=True)):
         here = np.s_[place.row, place.start : place.stop]
