@@ -89,6 +89,12 @@ def make_mesh(config: MeshConfig, devices: list[jax.Device] | None = None) -> Me
     return Mesh(np.asarray(devices).reshape(tuple(sizes.values())), MESH_AXES, axis_types=(AxisType.Auto,) * 3)
 
 
+def is_split() -> bool:
+    """Whether arrays may be split over devices here: under a mesh of several."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return not mesh.empty and mesh.size > 1
+
+
 def spec(*logical: str | None) -> PartitionSpec:
     """The mesh axes of an array with these logical axes."""
     return PartitionSpec(*(RULES[name] for name in logical))

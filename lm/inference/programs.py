@@ -16,7 +16,7 @@ from lm.inference.sampling import RowSampling, draw
 from lm.model import cache as ring
 from lm.model.cache import KVCache
 from lm.model.transformer import Transformer
-from lm.sharding import constrain
+from lm.sharding import constrain, is_split
 
 CHUNK = 64  # tokens a dispatch, at most
 # Compiled programs of each kind that are kept: sizes and features have many combinations, each some megabytes.
@@ -144,7 +144,7 @@ def decode(
     )
     # A CPU's compiler writes in place when there is one axis of rows and heads; with a single row it would copy otherwise.
     before = cache
-    if jax.sharding.get_abstract_mesh().empty:
+    if not is_split():
         cache = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), cache)
     start = (jnp.int32(0), rows.token, rows.position, rows.left, seen, cache, empty)
     cache, chunk = jax.lax.while_loop(going_on, one, start)[-2:]

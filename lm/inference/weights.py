@@ -1,9 +1,11 @@
 """A model's parameters as decoding wants them: in the compute dtype, its layers apart, what is multiplied together side by side.
 
-Decoding reads every weight for every token, so none may be cast, cut out of a stack or copied on the way.
+Decoding reads every weight for every token, so none may be cast, cut out of a stack or copied on the way. On a CPU they are
+turned, too.
 """
 
 import copy
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +14,8 @@ from flax import nnx
 from lm.model.layers import beside
 from lm.model.quantized import Matrix, Quantized
 from lm.model.transformer import Block, Transformer, layers_of
+from lm.model.turned import Turned, turns
+from lm.sharding import path_name
 
 
 @jax.jit
@@ -21,11 +25,15 @@ def for_decoding(model: Transformer) -> Transformer:
     model = copy.copy(model)
     model.blocks = nnx.data([_fused(block) for block in layers_of(model.blocks, model.config.layers)])
 
-    def ready(x: Matrix) -> Matrix:
+    def ready(path: tuple[Any, ...], x: Matrix) -> Matrix | Turned:
         # Matrices only: norms compute in float32 and want their scales as they are. What is quantized is ready.
-        return x.astype(dtype) if x.ndim > 1 and not isinstance(x, Quantized) else x
+        if x.ndim == 1 or isinstance(x, Quantized):
+            return x
+        name = path_name(path)
+        is_right = name.endswith("kernel") or name == "head"  # of a product
+        return Turned(x.T.astype(dtype)) if is_right and turns() else x.astype(dtype)
 
-    return jax.tree.map(ready, model, is_leaf=lambda x: isinstance(x, Quantized))
+    return jax.tree_util.tree_map_with_path(ready, model, is_leaf=lambda x: isinstance(x, Quantized))
 
 
 def _fused(block: Block) -> Block:

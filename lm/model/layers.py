@@ -14,6 +14,7 @@ from flax import nnx
 
 from lm.model.config import ModelConfig
 from lm.model.quantized import Matrix, Quantized, weigh
+from lm.model.turned import Turned, by_rows
 
 
 class Linear(nnx.Module):
@@ -33,12 +34,14 @@ class Linear(nnx.Module):
         return y if self.bias is None else y + self.bias.astype(x.dtype)
 
 
-def product(x: jax.Array, kernel: Matrix) -> jax.Array:
+def product(x: jax.Array, kernel: Matrix | Turned) -> jax.Array:
     """x (..., inputs) times kernel (inputs, outputs), in the dtype of x: (..., outputs).
 
     As one product of two matrices: the gradient of `kernel` is then one too, which XLA's CPU backend is much faster at than
     at a contraction over B and T.
     """
+    if isinstance(kernel, Turned):
+        return by_rows(x, kernel.rows, x.dtype)
     flat = x.reshape(-1, x.shape[-1])
     y = weigh(flat, kernel).astype(x.dtype) if isinstance(kernel, Quantized) else flat @ kernel.astype(x.dtype)
     return y.reshape(*x.shape[:-1], kernel.shape[1])

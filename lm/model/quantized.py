@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from data_pipeline.errors import UserError
+from lm.sharding import is_split
 
 BLOCK = 2**19  # bytes of weights that a CPU makes floats of at a time: half of what a core's second cache holds
 GROUP = 32  # inputs that share a scale in four bits: with a scale of 16 bits that is 4.5 bits a weight
@@ -124,7 +125,7 @@ def weigh(x: jax.Array, weights: Quantized) -> jax.Array:
     Weights are the same in every step of a loop that decodes, and floats of all of them would be made before it, or at once in
     it. A CPU makes them a block of columns at a time, small enough for its caches, in a loop of their own.
     """
-    if jax.default_backend() != "cpu" or not jax.sharding.get_abstract_mesh().empty:
+    if jax.default_backend() != "cpu" or is_split():
         return matmul(*jax.lax.optimization_barrier((x, weights)))
     inputs, outputs = weights.shape
     columns = max(1, min(BLOCK // (4 * inputs), -(-outputs // 2)))

@@ -13,6 +13,7 @@ from lm.model.config import ModelConfig
 from lm.model.layers import MLP, Norm
 from lm.model.positions import rope_tables
 from lm.model.quantized import Matrix, Quantized, look_up, weigh
+from lm.model.turned import Turned, by_rows
 from lm.sharding import constrain
 
 Tree = TypeVar("Tree")
@@ -153,12 +154,10 @@ class Transformer(nnx.Module):
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """Scores for every symbol, float32 (..., V), from `hidden` (..., D)."""
-        if self.head is not None or isinstance(self.token_embedding, Quantized):
+        rows = self.token_embedding if self.head is None else self.head.rows if isinstance(self.head, Turned) else None
+        if rows is None or isinstance(rows, Quantized):
             return project(hidden, self.head_matrix, self.config.logit_soft_cap)
-        # Not through its transpose, which XLA's CPU backend would read as badly as it can for a single row.
-        embedding = self.token_embedding.astype(hidden.dtype)
-        scores = jnp.einsum("...d,vd->...v", hidden, embedding, preferred_element_type=jnp.float32)
-        return soft_cap(scores, self.config.logit_soft_cap)
+        return soft_cap(by_rows(hidden, rows, jnp.float32), self.config.logit_soft_cap)
 
     def scalars(self, hidden: jax.Array) -> jax.Array:
         """The scalar head's number at each position, float32 (...), from `hidden` (..., D): 0 before it is trained."""
